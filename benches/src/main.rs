@@ -1,0 +1,2 @@
+//! The numbers that the README quotes.
+fn main() {}

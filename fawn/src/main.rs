@@ -1,0 +1,2 @@
+//! Runs WebAssembly functions behind the OpenFaaS API.
+fn main() {}

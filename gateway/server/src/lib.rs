@@ -1,0 +1,1 @@
+//! What users talk to: the OpenFaaS REST API.

@@ -1,0 +1,26 @@
+//! The words of the domain, and the one trait that everything hangs on: [`Provider`].
+//!
+//! No I/O, no status codes, and no knowledge of Wasmtime, registries or web frameworks.
+//! Its one invariant: a value of a type from here has been checked, once, where it was made.
+
+mod artifact;
+mod duration;
+mod error;
+mod image;
+mod invocation;
+mod name;
+mod provider;
+mod quantity;
+mod spec;
+mod status;
+
+pub use artifact::{Artifact, ArtifactKind, Digest};
+pub use duration::parse_duration;
+pub use error::{Error, Fault, Result};
+pub use image::{ImageReference, LOCAL_REGISTRY};
+pub use invocation::{Body, BodyError, CallId, Invocation, Response, empty, full};
+pub use name::{DEFAULT_NAMESPACE, FunctionName};
+pub use provider::{Deployed, Provider, ProviderInfo, StoredArtifact, VersionInfo};
+pub use quantity::{CpuQuantity, MemoryQuantity};
+pub use spec::{FunctionSpec, Resources};
+pub use status::{Deployment, FunctionStatus, Phase};

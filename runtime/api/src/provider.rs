@@ -1,0 +1,114 @@
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{Body, Digest, FunctionName, FunctionSpec, FunctionStatus, Invocation, Response, Result};
+
+/// A thing that runs functions: in this process, behind HTTP, or many nodes as one.
+///
+/// One method for each route of the provider API (`OpenFaaS`), and no other.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Deploys a function that does not exist yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Invalid` when the spec or its image is rejected, and then nothing has changed.
+    async fn deploy(&self, spec: FunctionSpec) -> Result<Deployed>;
+
+    /// Replaces a function. Calls in flight finish on the old revision, and a rejected update leaves it serving.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when the spec or its image is rejected, and then nothing has changed.
+    async fn update(&self, spec: FunctionSpec) -> Result<Deployed>;
+
+    /// Removes a function. Calls in flight finish.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn remove(&self, function: &FunctionName) -> Result<()>;
+
+    /// Every function of a namespace, sorted by name.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such namespace.
+    async fn list(&self, namespace: &str) -> Result<Vec<FunctionStatus>>;
+
+    /// One function.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn status(&self, function: &FunctionName) -> Result<FunctionStatus>;
+
+    /// Asks for that many replicas; zero unloads the function's code until the next call.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn scale(&self, function: &FunctionName, replicas: u64) -> Result<()>;
+
+    /// Calls a function. The answer's body streams while the function runs; dropping it cancels the call.
+    ///
+    /// # Errors
+    /// `NotFound`, `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`.
+    async fn invoke(&self, invocation: Invocation) -> Result<Response>;
+
+    /// The namespaces there are.
+    ///
+    /// # Errors
+    /// `Unavailable` when they cannot be asked for.
+    async fn namespaces(&self) -> Result<Vec<String>>;
+
+    /// Takes a module or component and keeps it, under a name that any deploy can use as its image.
+    ///
+    /// # Errors
+    /// `Invalid` when the body is not WebAssembly or is too large.
+    async fn store_artifact(&self, module: Body) -> Result<StoredArtifact>;
+
+    /// Who this is.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be asked.
+    async fn info(&self) -> Result<ProviderInfo>;
+
+    /// Whether calls can be taken now.
+    ///
+    /// # Errors
+    /// `Unavailable` while starting or shutting down.
+    async fn health(&self) -> Result<()>;
+}
+
+/// How far a deploy came by the time it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deployed {
+    /// The new revision serves.
+    Ready,
+    /// Still pulling or compiling; the function's status tells the outcome.
+    Pending,
+}
+
+/// A module kept by [`Provider::store_artifact`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredArtifact {
+    /// What to give as `image` in a deploy.
+    pub image: String,
+    /// The digest of the module's bytes.
+    pub digest: Digest,
+}
+
+/// Who a provider is (`OpenFaaS` ProviderInfo).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderInfo {
+    /// Its name.
+    pub provider: String,
+    /// Its version.
+    pub version: VersionInfo,
+    /// What it runs functions with.
+    pub orchestration: String,
+}
+
+/// A version (`OpenFaaS` VersionInfo).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// The commit it was built from, or `unknown`.
+    pub sha: String,
+    /// The released version.
+    pub release: String,
+}

@@ -1,0 +1,105 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::FunctionSpec;
+
+/// What is so: one function as the provider sees it (`OpenFaaS` FunctionStatus).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionStatus {
+    /// The function's name. Written in place of the spec's `service`.
+    pub name: String,
+    /// What was asked for, with its namespace filled in.
+    #[serde(flatten, serialize_with = "without_service")]
+    pub spec: FunctionSpec,
+    /// Calls completed, where they are counted.
+    #[serde(skip_serializing_if = "is_zero_float")]
+    pub invocation_count: f64,
+    /// Replicas asked for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replicas: u64,
+    /// Replicas ready for calls.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub available_replicas: u64,
+    /// When the function was first deployed.
+    pub created_at: Timestamp,
+    /// How its newest deployment fares (ours; clients of `OpenFaaS` ignore it).
+    pub deployment: Deployment,
+}
+
+/// How a function's newest deployment fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// How far it came.
+    pub phase: Phase,
+    /// What is being done, or why it failed.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub reason: String,
+    /// The digest of the module that serves, `sha256:…`; empty while there is none.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub digest: String,
+    /// What that module is, such as `wasi:http/incoming-handler@0.2 component`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub kind: String,
+}
+
+/// How far a deployment came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Being pulled, compiled or tried; an older revision may serve meanwhile.
+    Pending,
+    /// Serving, or asleep at zero replicas.
+    Ready,
+    /// Rejected; an older revision may serve.
+    Failed,
+}
+
+fn without_service<S: serde::Serializer>(spec: &FunctionSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::{Error, SerializeMap};
+    let serde_json::Value::Object(fields) = serde_json::to_value(spec).map_err(S::Error::custom)? else {
+        return Err(S::Error::custom("a spec is an object"));
+    };
+    let mut map = serializer.serialize_map(None)?;
+    for (key, value) in fields.iter().filter(|(key, _)| *key != "service") {
+        map.serialize_entry(key, value)?;
+    }
+    map.end()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if takes a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if takes a reference")]
+fn is_zero_float(value: &f64) -> bool {
+    *value == 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_name_for_service_and_leaves_out_zeros() {
+        let status = FunctionStatus {
+            name: "env".into(),
+            spec: FunctionSpec { service: "env".into(), image: "a/b".into(), ..Default::default() },
+            invocation_count: 0.0,
+            replicas: 0,
+            available_replicas: 0,
+            created_at: Timestamp::UNIX_EPOCH,
+            deployment: Deployment {
+                phase: Phase::Ready,
+                reason: String::new(),
+                digest: String::new(),
+                kind: String::new(),
+            },
+        };
+        assert_eq!(
+            serde_json::to_string(&status).unwrap(),
+            r#"{"name":"env","image":"a/b","createdAt":"1970-01-01T00:00:00Z","deployment":{"phase":"ready"}}"#
+        );
+    }
+}

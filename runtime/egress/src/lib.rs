@@ -1,0 +1,1 @@
+//! Which addresses guests, callbacks and registry redirects may reach.

@@ -1,0 +1,1 @@
+//! Joins store, registry and engine into a Provider.

@@ -1,0 +1,1 @@
+//! An image reference in, a verified artifact in the local store out.

@@ -1,0 +1,1 @@
+//! A fake Provider, the contract suite and tiny guests, for tests only.

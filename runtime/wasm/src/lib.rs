@@ -1,0 +1,1 @@
+//! An artifact in, answers out: the Wasmtime engine, compilation, instance pools.
