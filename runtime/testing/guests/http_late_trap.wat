@@ -1,0 +1,8 @@
+  ;; Traps after the head and one piece of its answer.
+  (core module $Main
+    (import "answer" "head" (func $head (param $out i32) (result i32)))
+    (import "answer" "open" (func $open (param $body i32) (result i32)))
+    (import "answer" "piece" (func $piece (param $stream i32)))
+    (func (export "handle") (param $request i32) (param $out i32)
+      (call $piece (call $open (call $head (local.get $out))))
+      unreachable))

@@ -1,0 +1,3 @@
+  ;; Returns without an answer.
+  (core module $Main
+    (func (export "handle") (param $request i32) (param $out i32)))
