@@ -3,14 +3,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::{
     HELLO,
     connection::{Connection, request},
     process::{self, Memory},
-    report::{Table, median_time, time},
+    report::{median_time, time},
     server::Server,
 };
 
@@ -29,26 +29,18 @@ impl Fawn {
 
     /// Uploads a module and deploys it, and waits until it serves.
     pub(crate) async fn deploy(&mut self, name: &str, module: &[u8]) -> Result<()> {
-        let stored: Value = self.ask("/system/artifacts", module).await?;
-        let image = stored.get("image").and_then(Value::as_str).context("an artifact without an image")?;
-        let spec = json!({ "service": name, "image": image }).to_string();
-        self.ask("/system/functions", spec.as_bytes()).await?;
-        Ok(())
-    }
-
-    async fn ask(&mut self, path: &str, body: &[u8]) -> Result<Value> {
-        let status = self.connection.call(&request("POST", path, body)).await?;
-        if !(200..300).contains(&status) {
-            bail!("{path} answers {status}: {}", String::from_utf8_lossy(&self.connection.body));
-        }
-        Ok(serde_json::from_slice(&self.connection.body).unwrap_or_default())
+        self.connection.call(&request("POST", "/system/artifacts", module)).await?;
+        let stored: Value = serde_json::from_slice(&self.connection.body)?;
+        let spec =
+            json!({ "service": name, "image": stored.get("image").context("an artifact without an image")? });
+        self.connection.call(&request("POST", "/system/functions", spec.to_string().as_bytes())).await
     }
 
     /// Calls a function that says hello, and gives how long that took.
     async fn hello(&mut self, name: &str) -> Result<Duration> {
         let request = request("GET", &format!("/function/{name}"), b"");
         let sent = Instant::now();
-        self.connection.expect(&request, Some(HELLO.len())).await?;
+        self.connection.expect(&request, HELLO.len()).await?;
         Ok(sent.elapsed())
     }
 
@@ -69,19 +61,20 @@ impl Fawn {
     }
 }
 
-/// Deploys many distinct functions, and sees what deploys, first calls and memory cost, before and after a restart.
+/// What deploys, first calls and memory cost: a name and a value each.
+pub(crate) type Costs = Vec<(&'static str, String)>;
+
+/// Deploys `count` distinct functions to a fresh node, which runs one function already, calls them, restarts it, and
+/// calls them again.
 pub(crate) async fn measure(
     program: &Path,
-    function: &Path,
-    folder: &Path,
-    kind: &str,
+    first: &Path,
+    data_dir: &Path,
     module: &[u8],
     count: u32,
-) -> Result<Table> {
-    let data_dir = folder.join(format!("data-{kind}"));
+) -> Result<Costs> {
     let names: Vec<_> = (0..count).map(|at| format!("bench-{at}")).collect();
-
-    let server = Server::fawn(program, function, &data_dir).await?;
+    let server = Server::fawn(program, first, data_dir).await?;
     let mut fawn = Fawn::connect(&server).await?;
     fawn.hello("hello").await?;
     let idle = process::memory(server.pid)?;
@@ -91,13 +84,13 @@ pub(crate) async fn measure(
         fawn.deploy(name, &distinct(module, at)).await?;
         deploys.push(begin.elapsed());
     }
-    let (first_deployed, warm_deployed) = fawn.first_calls(&names).await?;
+    let (first_deployed, warm) = fawn.first_calls(&names).await?;
     let deployed = process::memory(server.pid)?;
     drop(fawn);
     server.stop().await?;
 
     let begin = Instant::now();
-    let server = Server::fawn(program, function, &data_dir).await?;
+    let server = Server::fawn(program, first, data_dir).await?;
     let start = begin.elapsed();
     let mut fawn = Fawn::connect(&server).await?;
     fawn.hello("hello").await?;
@@ -110,26 +103,22 @@ pub(crate) async fn measure(
     let each = |after: Memory, before: Memory| {
         format!("{:.1} KiB", (after.private as f64 - before.private as f64) / f64::from(count) / 1024.0)
     };
-    let mut table = Table::new("Deploys, first calls and memory", ["what", "functions", "value"]);
-    let mut row = |what: &str, value: String| table.row([what.into(), format!("{count} {kind}"), value]);
-    row("deploy (upload, compile, ready), median", time(median_time(deploys)));
-    row("first call after its deploy, median", time(median_time(first_deployed)));
-    row("warm call after that, median", time(median_time(warm_deployed)));
-    row("start of the process with all of them deployed", time(start));
-    row("first call after a restart, median", time(median_time(first_restarted)));
-    row("warm call after that, median", time(median_time(warm_restarted)));
-    row(
-        "resident memory of the process with one function",
-        format!("{:.1} MiB", idle.resident as f64 / 1_048_576.0),
-    );
-    row("private memory for each function, deployed and called", each(deployed, idle));
-    row("private memory for each function, after a restart, not called", each(restarted, idle));
-    row("private memory for each function, after its first call", each(loaded, restarted));
-    Ok(table)
+    Ok(vec![
+        ("deploy (upload, compile, ready)", time(median_time(deploys))),
+        ("first call after a deploy", time(median_time(first_deployed))),
+        ("warm call after a deploy", time(median_time(warm))),
+        ("start of the process with all of them deployed", time(start)),
+        ("first call after a restart", time(median_time(first_restarted))),
+        ("warm call after a restart", time(median_time(warm_restarted))),
+        ("resident memory with one function", format!("{:.1} MiB", idle.resident as f64 / 1_048_576.0)),
+        ("private memory a function, deployed and called", each(deployed, idle)),
+        ("private memory a function, after a restart, not yet called", each(restarted, idle)),
+        ("private memory a function, added by its first call", each(loaded, restarted)),
+    ])
 }
 
 /// The same module with another digest: a custom section at its end tells them apart.
-pub(crate) fn distinct(module: &[u8], number: u32) -> Vec<u8> {
+fn distinct(module: &[u8], number: u32) -> Vec<u8> {
     // A section's id and size, its name behind the name's length, and four bytes.
     let mut module = [module, b"\x00\x0a\x05bench"].concat();
     module.extend_from_slice(&number.to_le_bytes());

@@ -28,17 +28,21 @@ impl Connection {
         Ok(Self { stream, received: Vec::with_capacity(16 << 10), body: Vec::new() })
     }
 
-    /// Sends a request, as [`request`] makes it, and gives the status of the answer.
-    pub(crate) async fn call(&mut self, request: &[u8]) -> Result<u16> {
-        timeout(PATIENCE, self.exchange(request)).await.context("no answer within a minute")?
+    /// Sends a request, as [`request`] makes it. Every answer but a 2xx is an error.
+    pub(crate) async fn call(&mut self, request: &[u8]) -> Result<()> {
+        let status =
+            timeout(PATIENCE, self.exchange(request)).await.context("no answer within a minute")??;
+        if !(200..300).contains(&status) {
+            bail!("status {status}: {}", String::from_utf8_lossy(&self.body).trim_end());
+        }
+        Ok(())
     }
 
-    /// The same, where everything but a 2xx with that many bytes is an error.
-    pub(crate) async fn expect(&mut self, request: &[u8], length: Option<usize>) -> Result<()> {
-        let status = self.exchange(request).await?;
-        if !(200..300).contains(&status) || length.is_some_and(|length| length != self.body.len()) {
-            let text = String::from_utf8_lossy(&self.body);
-            bail!("status {status} with {} bytes where {length:?} were due: {}", text.len(), text.trim_end());
+    /// The same, where an answer of another length is an error too.
+    pub(crate) async fn expect(&mut self, request: &[u8], length: usize) -> Result<()> {
+        self.call(request).await?;
+        if self.body.len() != length {
+            bail!("{} bytes where {length} were due", self.body.len());
         }
         Ok(())
     }

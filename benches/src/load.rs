@@ -68,7 +68,7 @@ async fn run_connection(target: Target, begin: Instant, end: Instant) -> Result<
     let mut latencies = Vec::new();
     loop {
         let sent = Instant::now();
-        connection.expect(&target.request, Some(target.answer_length)).await?;
+        connection.expect(&target.request, target.answer_length).await?;
         let answered = Instant::now();
         if answered >= end {
             return Ok(latencies);

@@ -112,9 +112,7 @@ impl Bench {
     async fn warm(&self) -> Result<Table> {
         let mut servers = Vec::new();
         let mut subjects = Vec::new();
-        for (mode, name) in
-            [(Mode::MultiThread, "hyper, multi-thread"), (Mode::PerCore, "hyper, one runtime a core")]
-        {
+        for (mode, name) in [("multi-thread", "hyper, multi-thread"), ("per-core", "hyper, per core")] {
             let server = Server::reference(mode).await?;
             subjects.push(hello(name, "/", &server));
             subjects.push(echo(name, "/", &server));
@@ -156,16 +154,20 @@ impl Bench {
         measured
     }
 
-    async fn cold(&self) -> Result<Vec<Table>> {
-        let Some(fawn) = &self.fawn else { return Ok(Vec::new()) };
+    async fn cold(&self) -> Result<Option<Table>> {
+        let Some(fawn) = &self.fawn else { return Ok(None) };
         let count = if self.quick { 3 } else { 50 };
-        let function = self.write("hello.wasm", HELLO_HTTP)?;
-        let mut tables = Vec::new();
-        for (kind, text) in [("components", HELLO_HTTP), ("commands", HELLO_STDIO)] {
-            let module = wat::parse_str(text)?;
-            tables.push(cold::measure(fawn, &function, self.folder.path(), kind, &module, count).await?);
+        let first = self.write("hello.wasm", HELLO_HTTP)?;
+        let (component, command) = (wat::parse_str(HELLO_HTTP)?, wat::parse_str(HELLO_STDIO)?);
+        let components =
+            cold::measure(fawn, &first, &self.folder.path().join("a"), &component, count).await?;
+        let commands = cold::measure(fawn, &first, &self.folder.path().join("b"), &command, count).await?;
+        let mut table =
+            Table::new("Deploys, first calls and memory (medians)", ["", "components", "commands"]);
+        for ((name, component), (_, command)) in components.into_iter().zip(commands) {
+            table.row([format!("{name}, of {count}"), component, command]);
         }
-        Ok(tables)
+        Ok(Some(table))
     }
 
     /// Writes a guest as a binary, and gives its path.

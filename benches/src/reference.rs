@@ -1,6 +1,7 @@
 use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr},
+    sync::Barrier,
     thread,
 };
 
@@ -8,12 +9,9 @@ use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use clap::ValueEnum;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Method, Request, Response, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    runtime::Builder,
-};
+use tokio::{net::TcpSocket, runtime::Builder};
 
 use crate::HELLO;
 
@@ -28,60 +26,42 @@ pub(crate) enum Mode {
 
 /// Serves with nothing but hyper: GET is answered with a fixed text, POST with its own body. Prints its address.
 pub(crate) fn serve(mode: Mode) -> Result<()> {
-    match mode {
-        Mode::MultiThread => Builder::new_multi_thread().enable_all().build()?.block_on(async {
-            let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-            announce(&listener)?;
-            accept(listener).await
-        }),
-        Mode::PerCore => serve_per_core(),
-    }
-}
-
-fn serve_per_core() -> Result<()> {
-    let first = Builder::new_current_thread().enable_all().build()?;
-    let listener = first.block_on(async { listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) })?;
-    let address = listener.local_addr()?;
+    let (runtimes, threads) = match mode {
+        Mode::MultiThread => (1, thread::available_parallelism()?.get()),
+        Mode::PerCore => (thread::available_parallelism()?.get(), 1),
+    };
+    // This socket never listens: it keeps the port for those that do.
+    let port = bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let address = port.local_addr()?;
+    let ready = Barrier::new(runtimes + 1);
     thread::scope(|scope| {
-        let others: Vec<_> = (1..thread::available_parallelism()?.get())
-            .map(|_| {
-                scope.spawn(move || {
-                    let runtime = Builder::new_current_thread().enable_all().build()?;
-                    runtime.block_on(async { accept(listen(address)?).await })
-                })
-            })
-            .collect();
-        announce(&listener)?;
-        first.block_on(accept(listener))?;
-        for other in others {
-            other.join().map_err(|_| anyhow!("a serving thread panicked"))??;
-        }
-        Ok(())
+        let running: Vec<_> =
+            (0..runtimes).map(|_| scope.spawn(|| accept(address, threads, &ready))).collect();
+        ready.wait();
+        writeln!(std::io::stdout(), "reference ready http://{address}")?;
+        running.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
     })
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener> {
+fn bind(address: SocketAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
     socket.bind(address)?;
-    Ok(socket.listen(1024)?)
+    Ok(socket)
 }
 
-fn announce(listener: &TcpListener) -> Result<()> {
-    let mut out = std::io::stdout();
-    writeln!(out, "reference ready http://{}", listener.local_addr()?)?;
-    Ok(out.flush()?)
-}
-
-async fn accept(listener: TcpListener) -> Result<()> {
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        tokio::spawn(async move {
+fn accept(address: SocketAddr, threads: usize, ready: &Barrier) -> Result<()> {
+    let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    runtime.worker_threads(threads).enable_all().build()?.block_on(async {
+        let listener = bind(address)?.listen(1024)?;
+        ready.wait();
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
             // A client that goes away is no concern of this server's.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
-        });
-    }
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)));
+        }
+    })
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
@@ -90,6 +70,6 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyp
         _ => request.into_body().collect().await?.to_bytes(),
     };
     let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain"));
     Ok(response)
 }

@@ -1,5 +1,5 @@
 use std::{
-    env,
+    env, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
@@ -9,12 +9,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader, Lines},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    net::unix::pipe::Receiver,
     process::{Child, Command},
     time::timeout,
 };
-
-use crate::reference::Mode;
 
 /// How long a server may take to say that it is ready, or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,57 +24,55 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
     child: Child,
     /// Kept open, so that the server can go on writing.
-    _output: Box<dyn Send>,
+    _output: Lines<BufReader<Receiver>>,
 }
 
 impl Server {
     /// The bare hyper server: this same program.
-    pub(crate) async fn reference(mode: Mode) -> Result<Self> {
+    pub(crate) async fn reference(mode: &str) -> Result<Self> {
+        let (output, stdout) = io::pipe()?;
         let mut command = Command::new(env::current_exe()?);
-        command.args([
-            "reference",
-            match mode {
-                Mode::MultiThread => "multi-thread",
-                Mode::PerCore => "per-core",
-            },
-        ]);
-        Self::start(command, "reference ready ", Output::Stdout).await
+        command.args(["reference", mode]).stdout(stdout);
+        Self::start(command, output, "reference ready ").await
     }
 
     /// `wasmtime serve` with its pool, and its defaults otherwise.
     pub(crate) async fn wasmtime(program: &Path, component: &Path) -> Result<Self> {
+        let (output, stderr) = io::pipe()?;
         let mut command = Command::new(program);
-        command.args(["serve", "-Opooling-allocator=y", "--addr", "127.0.0.1:0"]).arg(component);
-        Self::start(command, "Serving HTTP on ", Output::Stderr).await
+        command.args(["serve", "-Opooling-allocator=y", "--addr=127.0.0.1:0"]).arg(component);
+        command.stdout(Stdio::null()).stderr(stderr);
+        Self::start(command, output, "Serving HTTP on ").await
     }
 
-    /// `fawn up` with one function.
+    /// `fawn up` with one function. Its log goes to a file beside its data.
     pub(crate) async fn fawn(program: &Path, function: &Path, data_dir: &Path) -> Result<Self> {
-        let log = std::fs::File::options().create(true).append(true).open(data_dir.with_extension("log"))?;
+        let (output, stdout) = io::pipe()?;
+        let log = data_dir.with_extension("log");
         let mut command = Command::new(program);
-        command.arg("up").arg(function).args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
-        command.arg("--no-auth").arg("--data-dir").arg(data_dir).stderr(log);
-        Self::start(command, "fawn ready gateway=", Output::Stdout)
-            .await
-            .with_context(|| format!("its log ends with:\n{}", tail(&data_dir.with_extension("log"))))
+        command.arg("up").arg(function).args([
+            "--listen=127.0.0.1:0",
+            "--metrics-listen=127.0.0.1:0",
+            "--no-auth",
+        ]);
+        command.arg("--data-dir").arg(data_dir).stdout(stdout);
+        command.stderr(fs::File::options().create(true).append(true).open(&log)?);
+        let started = Self::start(command, output, "fawn ready gateway=").await;
+        started.with_context(|| format!("fawn says:\n{}", fs::read_to_string(log).unwrap_or_default()))
     }
 
-    async fn start(mut command: Command, ready: &str, output: Output) -> Result<Self> {
-        let program = command.as_std().get_program().to_owned();
+    async fn start(mut command: Command, output: io::PipeReader, ready: &str) -> Result<Self> {
         // Captured backtraces would slow down whoever makes many errors.
         command.env("RUST_BACKTRACE", "0").stdin(Stdio::null()).kill_on_drop(true);
-        match output {
-            Output::Stdout => command.stdout(Stdio::piped()),
-            Output::Stderr => command.stdout(Stdio::null()).stderr(Stdio::piped()),
-        };
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
+        // Only the server holds the other end of the pipe now, so its end is the output's end.
+        drop(command);
+        let mut lines = BufReader::new(Receiver::from_owned_fd(output.into())?).lines();
+        let address =
+            timeout(PATIENCE, ready_address(&mut lines, ready)).await.context("it does not come up")??;
         let pid = child.id().context("the server ended at once")?;
-        let (address, output) = match output {
-            Output::Stdout => wait_ready(child.stdout.take().context("no stdout")?, ready).await,
-            Output::Stderr => wait_ready(child.stderr.take().context("no stderr")?, ready).await,
-        }
-        .with_context(|| format!("{} did not come up", program.display()))?;
-        Ok(Self { address, pid, child, _output: output })
+        Ok(Self { address, pid, child, _output: lines })
     }
 
     /// Asks the server to end, and waits until it has.
@@ -87,31 +84,10 @@ impl Server {
     }
 }
 
-/// Where a server says that it is ready.
-enum Output {
-    Stdout,
-    Stderr,
-}
-
-/// Waits for the line that begins with `ready` and an address.
-async fn wait_ready(
-    output: impl AsyncRead + Send + Unpin + 'static,
-    ready: &str,
-) -> Result<(SocketAddr, Box<dyn Send>)> {
-    let mut lines = BufReader::new(output).lines();
-    let address = timeout(PATIENCE, find_address(&mut lines, ready))
-        .await
-        .context("it does not say that it is ready")??;
-    Ok((address, Box::new(lines)))
-}
-
-async fn find_address(
-    lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>,
-    ready: &str,
-) -> Result<SocketAddr> {
+/// Reads up to the line that begins with `ready` and an address.
+async fn ready_address(lines: &mut Lines<BufReader<Receiver>>, ready: &str) -> Result<SocketAddr> {
     while let Some(line) = lines.next_line().await? {
-        if let Some(rest) = line.strip_prefix(ready) {
-            let url = rest.split(' ').next().unwrap_or_default();
+        if let Some(url) = line.strip_prefix(ready).and_then(|rest| rest.split(' ').next()) {
             let address = url.trim_start_matches("http://").trim_end_matches('/');
             return address.parse().with_context(|| format!("{line:?} holds no address"));
         }
@@ -122,10 +98,4 @@ async fn find_address(
 /// The program of that name on the PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().rev().take(10).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::{
-    load::{self, Target},
+    load::{self, Round, Target},
     process,
     report::{Table, median, median_time, time},
 };
@@ -24,11 +24,9 @@ pub(crate) struct Subject {
 
 /// What one round saw of one subject.
 struct Sample {
-    calls_per_second: f64,
-    p50: Duration,
-    p99: Duration,
+    many: Round,
+    alone: Round,
     cpu_per_call: Duration,
-    alone_p50: Duration,
 }
 
 /// Measures all subjects in turn, round after round, since a machine is not as fast now as it was a minute ago.
@@ -48,14 +46,8 @@ fn sample(subject: &Subject, time: Duration) -> Result<Sample> {
     let cpu = process::cpu_time(subject.pid)? - cpu_before;
     let alone = load::run(&subject.target, 1, time / 3)?;
     // The processor time is that of the first fifth too, which is not counted otherwise.
-    let calls = many.calls_per_second * time.as_secs_f64() * 1.2;
-    Ok(Sample {
-        calls_per_second: many.calls_per_second,
-        p50: many.p50,
-        p99: many.p99,
-        cpu_per_call: cpu.div_f64(calls),
-        alone_p50: alone.p50,
-    })
+    let cpu_per_call = cpu.div_f64(many.calls_per_second * time.as_secs_f64() * 1.2);
+    Ok(Sample { many, alone, cpu_per_call })
 }
 
 fn table(subjects: &[Subject], samples: &[Vec<Sample>]) -> Table {
@@ -73,7 +65,8 @@ fn table(subjects: &[Subject], samples: &[Vec<Sample>]) -> Table {
             "over hyper",
         ],
     );
-    let rate = |samples: &[Sample]| median(samples.iter().map(|sample| sample.calls_per_second).collect());
+    let rate =
+        |samples: &[Sample]| median(samples.iter().map(|sample| sample.many.calls_per_second).collect());
     for (subject, own) in subjects.iter().zip(samples) {
         let reference = subjects
             .iter()
@@ -83,19 +76,21 @@ fn table(subjects: &[Subject], samples: &[Vec<Sample>]) -> Table {
             .max_by(|a, b| rate(a).total_cmp(&rate(b)));
         let pairs = || own.iter().zip(reference.into_iter().flatten());
         let over =
-            median_time(pairs().map(|(own, reference)| own.alone_p50.saturating_sub(reference.alone_p50)));
+            median_time(pairs().map(|(own, reference)| own.alone.p50.saturating_sub(reference.alone.p50)));
         table.row([
             subject.group.into(),
             subject.name.clone(),
             format!("{:.0}", rate(own)),
             format!(
                 "{:.2}",
-                median(pairs().map(|(own, of)| own.calls_per_second / of.calls_per_second).collect())
+                median(
+                    pairs().map(|(own, of)| own.many.calls_per_second / of.many.calls_per_second).collect()
+                )
             ),
-            time(median_time(own.iter().map(|sample| sample.p50))),
-            time(median_time(own.iter().map(|sample| sample.p99))),
+            time(median_time(own.iter().map(|sample| sample.many.p50))),
+            time(median_time(own.iter().map(|sample| sample.many.p99))),
             time(median_time(own.iter().map(|sample| sample.cpu_per_call))),
-            time(median_time(own.iter().map(|sample| sample.alone_p50))),
+            time(median_time(own.iter().map(|sample| sample.alone.p50))),
             if subject.bare { "–".into() } else { time(over) },
         ]);
     }
