@@ -1,1 +1,30 @@
-//! An artifact in, answers out: the Wasmtime engine, compilation, instance pools.
+//! An artifact in, answers out: the engine, compilation, and pools of instances.
+//!
+//! It knows nothing of registries, stores of specs or routes. Wasmtime stays inside: no type of it is public.
+//! Its one invariant: an instance serves one call, and nothing of that call survives it.
+
+mod cache;
+mod cgi;
+mod child;
+mod compile;
+mod engine;
+mod guest_log;
+mod http;
+mod inspect;
+mod instance;
+mod outgoing;
+mod output;
+mod pool;
+mod sniff;
+mod stdin;
+mod stdio;
+
+pub use child::compile_child;
+pub use compile::{CompileCommand, CompiledModule, Compiler};
+pub use engine::{Engine, EngineConfig, MAX_MEMORY_BYTES};
+pub use inspect::{Inspection, World, inspect};
+pub use instance::Limits;
+pub use pool::{InstancePool, Settings, StdioSettings};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use runtime_api::{Artifact, Digest, Error, Result};
+use tokio::{io::AsyncWriteExt, process::Command, sync::Semaphore};
+
+use crate::{
+    cache::{Cache, CheckedCode},
+    child::{Answer, Job, Report, too_large},
+    engine::Engine,
+    inspect::World,
+};
+
+/// Time that one compilation may take; the largest honest modules need half a minute of an idle core.
+const COMPILE_TIME: Duration = Duration::from_secs(300);
+
+/// The longest answer of a compiling process that is read, in bytes.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// The command that runs [`compile_child`](crate::compile_child): our own binary, as a rule.
+#[derive(Clone, Debug)]
+pub struct CompileCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// Turns modules into machine code, in child processes, once for each digest.
+pub struct Compiler {
+    engine: Engine,
+    cache: Cache,
+    command: CompileCommand,
+    turn: Semaphore,
+    flights: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    compiled: AtomicU64,
+}
+
+/// A module whose machine code lies ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledModule {
+    /// The module.
+    pub artifact: Artifact,
+    /// How it is called.
+    pub world: World,
+    /// Linear memory that an instance begins with, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl CompiledModule {
+    /// Whether an instance fits a function's memory limit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names both sizes.
+    pub fn check_memory(&self, limit_bytes: u64) -> Result<()> {
+        if self.memory_bytes > limit_bytes { Err(too_large(self.memory_bytes, limit_bytes)) } else { Ok(()) }
+    }
+}
+
+impl Compiler {
+    /// Opens the cache of machine code in `directory`; `key` proves what was written there by this node.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the directory cannot be used.
+    pub fn open(engine: Engine, directory: &Path, key: [u8; 32], command: CompileCommand) -> Result<Self> {
+        let cache = Cache::open(directory, key, &engine).map_err(Error::internal)?;
+        Ok(Self {
+            engine,
+            cache,
+            command,
+            turn: Semaphore::new(1),
+            flights: Mutex::new(HashMap::new()),
+            compiled: AtomicU64::new(0),
+        })
+    }
+
+    /// Compilations done since the start.
+    pub fn compiled(&self) -> u64 {
+        self.compiled.load(Ordering::Relaxed)
+    }
+
+    /// Removes machine code older than `grace` of modules that `keep` does not want, by their digests in hexadecimal.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when a file cannot be removed.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool, grace: Duration) -> Result<()> {
+        self.cache.retain(keep, grace).map_err(Error::internal)
+    }
+
+    /// Makes sure that a module's machine code lies ready, compiling it if it must.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the module cannot run here, with the reason.
+    pub async fn compile(self: &Arc<Self>, artifact: &Artifact) -> Result<CompiledModule> {
+        let checked = self.checked(artifact).await?;
+        let Report { world, memory_bytes } = checked.report;
+        Ok(CompiledModule { artifact: artifact.clone(), world, memory_bytes })
+    }
+
+    /// As [`Compiler::compile`], with the code opened.
+    pub(crate) async fn checked(self: &Arc<Self>, artifact: &Artifact) -> Result<CheckedCode> {
+        if let Some(code) = self.open_checked(artifact.digest).await? {
+            return Ok(code);
+        }
+        let flight = self.flight(artifact.digest);
+        let _alone = flight.lock().await;
+        if let Some(code) = self.open_checked(artifact.digest).await? {
+            return Ok(code);
+        }
+        let _turn = self.turn.acquire().await.map_err(Error::internal)?;
+        self.run_child(artifact).await?;
+        let code = self.open_checked(artifact.digest).await?;
+        code.ok_or_else(|| Error::internal("machine code vanished as it was written"))
+    }
+
+    async fn open_checked(self: &Arc<Self>, digest: Digest) -> Result<Option<CheckedCode>> {
+        let compiler = self.clone();
+        let open = move || compiler.cache.open_checked(&digest);
+        tokio::task::spawn_blocking(open).await.map_err(Error::internal)?.map_err(Error::internal)
+    }
+
+    /// One lock for each digest that is being compiled.
+    fn flight(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        if let Some(flight) = flights.get(&digest).and_then(Weak::upgrade) {
+            return flight;
+        }
+        let flight = Arc::default();
+        flights.insert(digest, Arc::downgrade(&flight));
+        flight
+    }
+
+    async fn run_child(self: &Arc<Self>, artifact: &Artifact) -> Result<()> {
+        let folder = self.cache.temporary().map_err(Error::internal)?;
+        let job = Job {
+            input: artifact.path.clone(),
+            output: folder.path().join("code"),
+            answer: folder.path().join("answer"),
+            shape: self.engine.shape(),
+        };
+        tracing::info!(digest = %artifact.digest, size_bytes = artifact.size_bytes, "compiling");
+        let ended = self.spawn(&job).await?;
+        self.compiled.fetch_add(1, Ordering::Relaxed);
+        let answer = read_answer(&job.answer).ok_or_else(|| died(&ended))?;
+        let report = match answer {
+            Answer::Compiled(report) => report,
+            Answer::Rejected(rejection) => {
+                return Err(Error::Invalid { code: known_code(&rejection.code), message: rejection.message });
+            }
+        };
+        let (compiler, digest) = (self.clone(), artifact.digest);
+        let insert = move || {
+            let inserted = compiler.cache.insert(&digest, &job.output, report);
+            drop(folder);
+            inserted
+        };
+        tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(Error::internal)
+    }
+
+    async fn spawn(&self, job: &Job) -> Result<String> {
+        let mut child = Command::new(&self.command.program)
+            .args(&self.command.args)
+            .env_clear()
+            .envs(self.command.env.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| Error::internal(format!("cannot start the compiler process: {error}")))?;
+        let run = async {
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(&serde_json::to_vec(job)?).await?;
+            }
+            child.wait().await
+        };
+        match tokio::time::timeout(COMPILE_TIME, run).await {
+            Ok(Ok(status)) => Ok(status.to_string()),
+            Ok(Err(error)) => Err(Error::internal(error)),
+            Err(_) => Ok(format!("stopped after {} s", COMPILE_TIME.as_secs())),
+        }
+    }
+}
+
+fn read_answer(path: &Path) -> Option<Answer> {
+    let size = fs::metadata(path).ok()?.len();
+    if size > MAX_ANSWER_BYTES {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn died(how: &str) -> Error {
+    Error::invalid(
+        "compile-limit",
+        format!("the module cannot be compiled within the limits on time and memory ({how})"),
+    )
+}
+
+/// Codes are static, so that they stay a closed set; the child only ever sends ours.
+fn known_code(code: &str) -> &'static str {
+    const CODES: [&str; 8] = [
+        "not-wasm",
+        "malformed-module",
+        "no-entry-point",
+        "unknown-import",
+        "cannot-start",
+        "init-timeout",
+        "memory-limit",
+        "compile-limit",
+    ];
+    CODES.into_iter().find(|known| *known == code).unwrap_or("module-rejected")
+}

@@ -1,0 +1,290 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use runtime_api::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use crate::instance::State;
+
+/// How long a guest runs before it must give others a turn. Bounds how late a deadline is noticed.
+const EPOCH: Duration = Duration::from_millis(10);
+
+/// Slots that a node begins with: beyond this, memory and not address space is what runs out.
+const DEFAULT_SLOTS: u32 = 1000;
+
+/// Address space of one memory that lets compiled code do without bounds checks: all that 32 bits can name.
+const FULL_RESERVATION: u64 = 4 << 30;
+
+/// The largest memory that any function may ask for. Bulk memory operations are not interrupted, so this
+/// bounds how long one may hold a thread.
+pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
+
+/// Fewer slots than this are not worth code without bounds checks.
+const FEWEST_FULL_SLOTS: u32 = 32;
+
+/// Elements of a table; large enough for Python and Go guests.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// Calls that may wait for a slot on the whole node; each holds a request in memory.
+const MAX_WAITING: usize = 4096;
+
+/// When a caller should try again that found no slot.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What an operator can choose of an [`Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Calls that may run at once; fewer where the address space is small.
+    pub slots: u32,
+    /// Guest memory in use at once on the whole node, in bytes.
+    pub memory_budget_bytes: u64,
+}
+
+impl EngineConfig {
+    /// As many slots as make sense, and that much guest memory.
+    pub fn new(memory_budget_bytes: u64) -> Self {
+        Self { slots: DEFAULT_SLOTS, memory_budget_bytes }
+    }
+}
+
+/// What compiled code depends on besides Wasmtime's version. The compiling process is told, so that both agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub(crate) slots: u32,
+    pub(crate) reservation_bytes: u64,
+}
+
+/// The Wasmtime engine, its pool of slots, and what the node's functions share.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    shape: Shape,
+    core: wasmtime::Linker<State>,
+    component: wasmtime::component::Linker<State>,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    memory: Arc<MemoryBudget>,
+}
+
+impl Engine {
+    /// Reserves the pool, as large as the machine's address space allows, and starts the clock that
+    /// interrupts guests.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when not even a small pool can be had.
+    pub fn start(config: &EngineConfig) -> Result<Self> {
+        let mut refusal = None;
+        for shape in shapes(config.slots) {
+            match wasmtime::Engine::new(&wasmtime_config(shape)) {
+                Ok(wasmtime) => {
+                    if shape.slots < config.slots {
+                        tracing::warn!(
+                            asked = config.slots,
+                            slots = shape.slots,
+                            "address space limits the pool"
+                        );
+                    }
+                    return Self::with(wasmtime, shape, config);
+                }
+                Err(error) => refusal = Some(error),
+            }
+        }
+        let refusal =
+            refusal.map_or_else(|| "no slots were asked for".to_owned(), |error| format!("{error:#}"));
+        Err(Error::internal(format!(
+            "cannot reserve an instance pool: {refusal}; raise the address space limit (ulimit -v)"
+        )))
+    }
+
+    pub(crate) fn with_shape(shape: Shape) -> Result<Self> {
+        let wasmtime = wasmtime::Engine::new(&wasmtime_config(shape)).map_err(boxed)?;
+        Self::with(wasmtime, shape, &EngineConfig { slots: shape.slots, memory_budget_bytes: u64::MAX })
+    }
+
+    fn with(wasmtime: wasmtime::Engine, shape: Shape, config: &EngineConfig) -> Result<Self> {
+        let mut core = wasmtime::Linker::new(&wasmtime);
+        wasmtime_wasi::p1::add_to_linker_async(&mut core, |state: &mut State| state.preview1())
+            .map_err(boxed)?;
+        let mut component = wasmtime::component::Linker::new(&wasmtime);
+        wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(boxed)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component).map_err(boxed)?;
+        start_clock(&wasmtime)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                wasmtime,
+                shape,
+                core,
+                component,
+                slots: Arc::new(Semaphore::new(shape.slots as usize)),
+                waiting: AtomicUsize::new(0),
+                memory: Arc::new(MemoryBudget { limit: config.memory_budget_bytes, used: AtomicU64::new(0) }),
+            }),
+        })
+    }
+
+    /// Calls that can run at once.
+    pub fn slots(&self) -> u32 {
+        self.inner.shape.slots
+    }
+
+    /// Calls that run now.
+    pub fn slots_in_use(&self) -> u32 {
+        self.slots().saturating_sub(u32::try_from(self.inner.slots.available_permits()).unwrap_or(u32::MAX))
+    }
+
+    /// Guest memory in use now, in bytes.
+    pub fn memory_in_use_bytes(&self) -> u64 {
+        self.inner.memory.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.wasmtime
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.inner.shape
+    }
+
+    pub(crate) fn core_linker(&self) -> &wasmtime::Linker<State> {
+        &self.inner.core
+    }
+
+    pub(crate) fn component_linker(&self) -> &wasmtime::component::Linker<State> {
+        &self.inner.component
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.inner.memory
+    }
+
+    /// Waits for a slot within the function's own share of them.
+    pub(crate) async fn slot(&self, share: &Arc<Semaphore>, deadline: Instant) -> Result<Slot> {
+        let inner = &self.inner;
+        if let (Ok(share), Ok(slot)) =
+            (share.clone().try_acquire_owned(), inner.slots.clone().try_acquire_owned())
+        {
+            return Ok(Slot { _share: share, _slot: slot });
+        }
+        let _waiting = Waiting::enter(&inner.waiting)?;
+        let both = async {
+            Some((share.clone().acquire_owned().await.ok()?, inner.slots.clone().acquire_owned().await.ok()?))
+        };
+        match tokio::time::timeout_at(deadline, both).await {
+            Ok(Some((share, slot))) => Ok(Slot { _share: share, _slot: slot }),
+            Ok(None) | Err(_) => Err(overloaded("no free instance within the time allowed for the call")),
+        }
+    }
+}
+
+/// Room for one call; given back when dropped.
+pub(crate) struct Slot {
+    _share: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a AtomicUsize) -> Result<Self> {
+        let entered = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            return Err(overloaded("too many calls wait for an instance"));
+        }
+        Ok(entered)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Guest memory that the node may still hand out.
+pub(crate) struct MemoryBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl MemoryBudget {
+    pub(crate) fn take(&self, bytes: u64) -> bool {
+        let within = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+    }
+
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn overloaded(message: &str) -> Error {
+    Error::Overloaded { message: message.into(), retry_after: RETRY_AFTER }
+}
+
+pub(crate) fn boxed(error: wasmtime::Error) -> Error {
+    Error::Internal(error.into())
+}
+
+/// Pools to try, the best first: fewer slots, then memories with bounds checks.
+fn shapes(slots: u32) -> impl Iterator<Item = Shape> {
+    let halves = |slots: u32| std::iter::successors(Some(slots), |n| Some(n / 2)).take_while(|n| *n > 0);
+    let full = halves(slots).take_while(move |n| *n >= FEWEST_FULL_SLOTS.min(slots));
+    let small = halves(slots.min(256)).map(|slots| Shape { slots, reservation_bytes: MAX_MEMORY_BYTES / 4 });
+    full.map(|slots| Shape { slots, reservation_bytes: FULL_RESERVATION }).chain(small)
+}
+
+fn wasmtime_config(shape: Shape) -> wasmtime::Config {
+    let slots = shape.slots;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(8))
+        .total_memories(slots.saturating_mul(2))
+        .total_tables(slots.saturating_mul(4))
+        .total_stacks(slots)
+        .max_memory_size(usize::try_from(shape.reservation_bytes.min(MAX_MEMORY_BYTES)).unwrap_or(usize::MAX))
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        .max_tables_per_module(4)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(slots);
+    let mut config = wasmtime::Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_reservation(shape.reservation_bytes)
+        .memory_may_move(false)
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .wasm_memory64(false)
+        .async_stack_size(1 << 20)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+    config
+}
+
+/// Advances the epoch until the engine is gone.
+fn start_clock(engine: &wasmtime::Engine) -> Result<()> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(EPOCH);
+        }
+    };
+    thread::Builder::new().name("epoch".into()).spawn(tick).map(drop).map_err(Error::internal)
+}

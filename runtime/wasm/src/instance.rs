@@ -1,0 +1,190 @@
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
+
+use http_body_util::BodyExt;
+use runtime_egress::Policy;
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::SocketAddrUse};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use crate::{
+    engine::{Engine, MemoryBudget},
+    outgoing,
+};
+
+/// Resources that one call may hold; a guest needs a handful.
+const MAX_RESOURCES: usize = 1024;
+
+/// Bytes that one hostcall may lift out of a guest.
+const HOSTCALL_FUEL: usize = 8 << 20;
+
+/// Header fields of one message, as they lie in memory.
+const FIELD_SIZE_LIMIT: usize = 64 << 10;
+
+/// Bytes of one write to an outgoing body; also what back-pressure lets stand in memory.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
+
+/// Random bytes that one hostcall may ask for.
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
+
+/// What one call may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// All linear memories of the instance together, in bytes.
+    pub memory_bytes: u64,
+    /// Where it may connect to.
+    pub egress: Policy,
+}
+
+/// What a store holds: the guest's view of the world, and what it has used of its limits.
+pub(crate) struct State {
+    preview1: WasiP1Ctx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    pub(crate) usage: Usage,
+}
+
+impl State {
+    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
+        &mut self.preview1
+    }
+}
+
+/// A fresh sandbox for one call.
+pub(crate) fn new_store(engine: &Engine, limits: &Limits, mut wasi: WasiCtxBuilder) -> Store<State> {
+    let policy = limits.egress.clone();
+    let allowed = move |address: SocketAddr,
+                        usage: SocketAddrUse|
+          -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
+        let allows = matches!(usage, SocketAddrUse::TcpConnect) && policy.allows(address);
+        Box::pin(std::future::ready(allows))
+    };
+    wasi.max_random_size(MAX_RANDOM_BYTES)
+        .allow_udp(false)
+        .allow_ip_name_lookup(!limits.egress.denies_all())
+        .socket_addr_check(allowed);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(FIELD_SIZE_LIMIT);
+    let state = State {
+        preview1: wasi.build_p1(),
+        http,
+        outgoing: Outgoing { policy: limits.egress.clone() },
+        usage: Usage {
+            memory_bytes: 0,
+            limit_bytes: limits.memory_bytes,
+            budget: engine.memory().clone(),
+            refused: None,
+        },
+    };
+    let mut store = Store::new(engine.wasmtime(), state);
+    store.data_mut().ctx().table.set_max_capacity(MAX_RESOURCES);
+    store.set_hostcall_fuel(HOSTCALL_FUEL);
+    store.limiter(|state| &mut state.usage);
+    store.set_epoch_deadline(1);
+    // `yield_now` lets the executor look at its sockets and timers before the guest goes on.
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    store
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.preview1.ctx()
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: table(&mut self.preview1), ctx: &mut self.http }
+    }
+}
+
+fn table(preview1: &mut WasiP1Ctx) -> &mut ResourceTable {
+    preview1.ctx().table
+}
+
+struct Outgoing {
+    policy: Policy,
+}
+
+type SentResponse = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>);
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = Result<SentResponse, HttpError>> + Send> {
+        let policy = self.policy.clone();
+        Box::new(async move {
+            let response = outgoing::send(&policy, request, options).await?;
+            let done: Box<dyn Future<Output = Result<(), HttpError>> + Send> =
+                Box::new(std::future::ready(Ok(())));
+            Ok((response.map(BodyExt::boxed_unsync), done))
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+}
+
+/// Memory that one call holds, taken from the node's budget and given back when the store is dropped.
+pub(crate) struct Usage {
+    pub(crate) memory_bytes: u64,
+    limit_bytes: u64,
+    budget: Arc<MemoryBudget>,
+    pub(crate) refused: Option<Refused>,
+}
+
+/// Why memory was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The function's own limit.
+    Limit {
+        /// What it would have come to.
+        wanted_bytes: u64,
+    },
+    /// The node's budget.
+    Budget,
+}
+
+impl ResourceLimiter for Usage {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let grown = (desired as u64).saturating_sub(current as u64);
+        let total = self.memory_bytes.saturating_add(grown);
+        if total > self.limit_bytes || maximum.is_some_and(|maximum| desired > maximum) {
+            self.refused = Some(Refused::Limit { wanted_bytes: total });
+            return Ok(false);
+        }
+        if !self.budget.take(grown) {
+            // Not the guest's doing, so it is not asked to cope: the call ends and can be tried again.
+            self.refused = Some(Refused::Budget);
+            return Err(wasmtime::format_err!("the node's memory budget is used up"));
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        _desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // The pool's own bound on table elements applies.
+        Ok(true)
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        self.budget.give_back(self.memory_bytes);
+    }
+}

@@ -1,0 +1,253 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use runtime_api::{Error, FunctionName, Invocation, Response, Result, parse_duration};
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::task::TaskTracker;
+use wasmtime::{Module, component::Component};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::{
+    compile::{CompiledModule, Compiler},
+    engine::{Engine, Slot, boxed},
+    http,
+    inspect::World,
+    instance::{Limits, State},
+    stdio,
+};
+
+/// What one function is run with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whose calls these are.
+    pub function: FunctionName,
+    /// What each call may use.
+    pub limits: Limits,
+    /// The time that a call may take.
+    pub timeout: Duration,
+    /// Calls in flight at once; 0 means as many as the node's pool allows.
+    pub max_inflight: u64,
+    /// The whole environment of the guest, but for what describes the request.
+    pub env: Vec<(String, String)>,
+    /// Arguments of a command, its own name first.
+    pub args: Vec<String>,
+    /// How a command's output becomes a response.
+    pub stdio: StdioSettings,
+}
+
+/// How a command's output becomes a response (`OpenFaaS` classic-watchdog).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StdioSettings {
+    /// `combine_output`: standard error goes into the body too.
+    pub combine_output: bool,
+    /// `cgi_headers`: the request is described in `Http_…` variables.
+    pub cgi_headers: bool,
+    /// `content_type`: what the response is, whatever it looks like.
+    pub content_type: Option<String>,
+    /// The largest output, in bytes.
+    pub max_output_bytes: u64,
+}
+
+/// A compiled function plus the room to run it: a fresh instance for every call.
+pub struct InstancePool {
+    engine: Engine,
+    compiler: Arc<Compiler>,
+    module: CompiledModule,
+    pub(crate) settings: Settings,
+    share: Arc<Semaphore>,
+    inflight: AtomicU64,
+    code: ArcSwapOption<Code>,
+    loading: tokio::sync::Mutex<()>,
+    tails: TaskTracker,
+}
+
+/// Machine code in memory, linked and ready to be instantiated.
+enum Code {
+    Http(ProxyPre<State>),
+    Command(CommandPre<State>),
+    Core(wasmtime::InstancePre<State>),
+}
+
+impl InstancePool {
+    /// A pool with nothing in memory; the first call loads the code. `tails` awaits guests that go on after
+    /// their answer is sent.
+    pub fn new(
+        engine: Engine,
+        compiler: Arc<Compiler>,
+        module: CompiledModule,
+        settings: Settings,
+        tails: TaskTracker,
+    ) -> Self {
+        let share = (engine.slots() as usize * 3).div_ceil(4).max(1);
+        Self {
+            engine,
+            compiler,
+            module,
+            settings,
+            share: Arc::new(Semaphore::new(share)),
+            inflight: AtomicU64::new(0),
+            code: ArcSwapOption::empty(),
+            loading: tokio::sync::Mutex::new(()),
+            tails,
+        }
+    }
+
+    /// The module that it runs.
+    pub fn module(&self) -> &CompiledModule {
+        &self.module
+    }
+
+    /// What it is run with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Loads the code, so that the first call need not.
+    ///
+    /// # Errors
+    /// `Internal` when the code cannot be loaded.
+    pub async fn warm(&self) -> Result<()> {
+        self.loaded().await.map(drop)
+    }
+
+    /// Whether the code is in memory.
+    pub fn is_loaded(&self) -> bool {
+        self.code.load().is_some()
+    }
+
+    /// Calls in flight.
+    pub fn inflight(&self) -> u64 {
+        self.inflight.load(Ordering::Relaxed)
+    }
+
+    /// Drops the code from memory once the calls in flight are done; the next call loads it again.
+    pub fn unload(&self) {
+        self.code.store(None);
+    }
+
+    /// Calls the function in a fresh instance, with room for `room` calls at once.
+    ///
+    /// # Errors
+    /// `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`.
+    pub async fn invoke(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
+        let start = Instant::now();
+        let inflight = Inflight::enter(self.clone(), room)?;
+        let deadline = start + self.time_allowed(&invocation);
+        let slot = self.engine.slot(&self.share, deadline).await?;
+        let call =
+            Call { pool: self.clone(), start, deadline, room: Room { _inflight: inflight, _slot: slot } };
+        match &*self.code(deadline).await? {
+            Code::Http(pre) => http::call(call, pre, invocation).await,
+            Code::Command(pre) => stdio::call(call, stdio::Program::Component(pre), invocation).await,
+            Code::Core(pre) => stdio::call(call, stdio::Program::Core(pre), invocation).await,
+        }
+    }
+
+    /// `X-Timeout` can shorten the time, never lengthen it or switch the limit off.
+    fn time_allowed(&self, invocation: &Invocation) -> Duration {
+        let header = invocation.request.headers().get("x-timeout").and_then(|value| value.to_str().ok());
+        let asked = header.and_then(parse_duration).filter(|asked| !asked.is_zero());
+        asked.map_or(self.settings.timeout, |asked| asked.min(self.settings.timeout))
+    }
+
+    async fn code(&self, deadline: Instant) -> Result<Arc<Code>> {
+        if let Some(code) = self.code.load_full() {
+            return Ok(code);
+        }
+        let late = |_| {
+            Error::TimedOut("the function's code was not loaded within the time allowed for the call".into())
+        };
+        tokio::time::timeout_at(deadline, self.loaded()).await.map_err(late)?
+    }
+
+    /// The code, loaded once for all who wait for it.
+    async fn loaded(&self) -> Result<Arc<Code>> {
+        let _alone = self.loading.lock().await;
+        if let Some(code) = self.code.load_full() {
+            return Ok(code);
+        }
+        let code = self.load().await?;
+        self.code.store(Some(code.clone()));
+        Ok(code)
+    }
+
+    async fn load(&self) -> Result<Arc<Code>> {
+        let checked = self.compiler.checked(&self.module.artifact).await?;
+        let engine = self.engine.clone();
+        let load = move || load_code(&engine, checked.report.world, &checked.path());
+        tokio::task::spawn_blocking(load).await.map_err(Error::internal)?.map(Arc::new).map_err(boxed)
+    }
+}
+
+#[expect(unsafe_code, reason = "Wasmtime cannot verify machine code, so loading it is unsafe by nature")]
+fn load_code(engine: &Engine, world: World, path: &std::path::Path) -> wasmtime::Result<Code> {
+    let wasmtime = engine.wasmtime();
+    // JUSTIFICATION: compiling on every start instead costs up to half a minute for each function.
+    // SAFETY: the path leads to a file opened by `Cache::open_checked`. Our own child process wrote it with this very
+    // Wasmtime and configuration (both are part of its name), a keyed hash of it was verified since the machine
+    // booted, and it has not changed since. Its mode is 0400 in a directory of mode 0700, files there are only ever
+    // replaced by rename or removed, and the mapping keeps the inode, so it stays as it is while it is mapped.
+    unsafe {
+        Ok(match world {
+            World::Http => Code::Http(ProxyPre::new(
+                engine.component_linker().instantiate_pre(&Component::deserialize_file(wasmtime, path)?)?,
+            )?),
+            World::Command => Code::Command(CommandPre::new(
+                engine.component_linker().instantiate_pre(&Component::deserialize_file(wasmtime, path)?)?,
+            )?),
+            World::CoreCommand => {
+                Code::Core(engine.core_linker().instantiate_pre(&Module::deserialize_file(wasmtime, path)?)?)
+            }
+        })
+    }
+}
+
+/// What one call holds while it runs.
+pub(crate) struct Call {
+    pub(crate) pool: Arc<InstancePool>,
+    pub(crate) start: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) room: Room,
+}
+
+impl Call {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.pool.engine
+    }
+
+    pub(crate) fn tails(&self) -> &TaskTracker {
+        &self.pool.tails
+    }
+}
+
+/// A call's place in the function's and in the node's count; given back when dropped.
+pub(crate) struct Room {
+    _slot: Slot,
+    _inflight: Inflight,
+}
+
+struct Inflight(Arc<InstancePool>);
+
+impl Inflight {
+    fn enter(pool: Arc<InstancePool>, room: u64) -> Result<Self> {
+        let before = pool.inflight.fetch_add(1, Ordering::Relaxed);
+        let entered = Self(pool);
+        if before >= room {
+            return Err(Error::TooManyCalls { max_inflight: room });
+        }
+        Ok(entered)
+    }
+}
+
+impl Drop for Inflight {
+    fn drop(&mut self) {
+        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

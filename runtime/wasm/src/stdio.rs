@@ -1,0 +1,151 @@
+//! Calls of command modules: body on standard input, answer on standard output (`OpenFaaS` classic-watchdog).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use runtime_api::{Body, Error, Invocation, Response, Result, full};
+use wasmtime::Store;
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre};
+
+use crate::{
+    cgi,
+    engine::overloaded,
+    guest_log::GuestLog,
+    instance::{Refused, State, new_store},
+    output::{Failure, Output},
+    pool::{Call, StdioSettings},
+    sniff,
+    stdin::Stdin,
+};
+
+/// The two forms of a command.
+pub(crate) enum Program<'a> {
+    Component(&'a CommandPre<State>),
+    Core(&'a wasmtime::InstancePre<State>),
+}
+
+/// How a command ended.
+enum End {
+    Exit(i32),
+    Trap(wasmtime::Error),
+    Late,
+}
+
+/// Runs a command to its end and answers with its output.
+pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocation) -> Result<Response> {
+    let Invocation { function, call_id, request } = invocation;
+    let settings = &call.pool.settings;
+    let log = GuestLog::new(&function, &call_id);
+    let output = Output::new(settings.stdio.max_output_bytes);
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.args(&settings.args).envs(&settings.env).stdout(output.clone());
+    if settings.stdio.combine_output {
+        wasi.stderr(output.clone());
+    } else {
+        wasi.stderr(log.stream("stderr"));
+    }
+    if settings.stdio.cgi_headers {
+        wasi.envs(&cgi::environment(&request));
+    }
+    let (parts, body) = request.into_parts();
+    wasi.stdin(Stdin::new(body));
+    let mut store = new_store(call.engine(), &settings.limits, wasi);
+    let end = match tokio::time::timeout_at(call.deadline, run(&program, &mut store)).await {
+        Ok(Ok(())) => End::Exit(0),
+        Ok(Err(error)) => ended(error),
+        Err(_) => End::Late,
+    };
+    let refused = store.data().usage.refused;
+    // Gives the instance back before the answer is read.
+    drop(store);
+    if matches!((&end, refused), (End::Trap(_), Some(Refused::Budget))) {
+        return Err(overloaded("the node has no memory to spare for this call"));
+    }
+    answer(&call, end, output, &parts.headers, &log).await
+}
+
+async fn run(program: &Program<'_>, store: &mut Store<State>) -> wasmtime::Result<()> {
+    match program {
+        Program::Core(pre) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+            start.call_async(store, ()).await
+        }
+        Program::Component(pre) => {
+            let command = pre.instantiate_async(&mut *store).await?;
+            let result = command.wasi_cli_run().call_run(store).await?;
+            result.map_err(|()| I32Exit(1).into())
+        }
+    }
+}
+
+fn ended(error: wasmtime::Error) -> End {
+    match error.downcast_ref::<I32Exit>() {
+        Some(I32Exit(status)) => End::Exit(*status),
+        None => End::Trap(error),
+    }
+}
+
+async fn answer(
+    call: &Call,
+    end: End,
+    output: Output,
+    request: &HeaderMap,
+    log: &GuestLog,
+) -> Result<Response> {
+    let settings = &call.pool.settings.stdio;
+    let (status, prefix) = match end {
+        End::Exit(0) => (StatusCode::OK, String::new()),
+        End::Exit(status) => (StatusCode::INTERNAL_SERVER_ERROR, format!("exit status {status}\n")),
+        End::Late => return Ok(killed()),
+        End::Trap(error) => {
+            log.trapped(&error);
+            (StatusCode::INTERNAL_SERVER_ERROR, "signal: aborted\n".to_owned())
+        }
+    };
+    let output = output.finish(Bytes::from(prefix)).await.map_err(lost)?;
+    let mut response = Response::new(output.body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, output.length.into());
+    headers.insert(header::CONTENT_TYPE, content_type(settings, status, request, &output.start));
+    if status.is_success() {
+        let seconds = format!("{:.6}", call.start.elapsed().as_secs_f64());
+        headers.insert("x-duration-seconds", HeaderValue::try_from(seconds).map_err(Error::internal)?);
+    }
+    Ok(response)
+}
+
+/// `content_type`, else the request's own, else what the output looks like.
+fn content_type(
+    settings: &StdioSettings,
+    status: StatusCode,
+    request: &HeaderMap,
+    start: &[u8],
+) -> HeaderValue {
+    let sniffed = || HeaderValue::from_static(sniff::content_type(start));
+    if !status.is_success() {
+        return sniffed();
+    }
+    let forced = settings.content_type.as_deref().and_then(|kind| HeaderValue::from_str(kind).ok());
+    forced.or_else(|| request.get(header::CONTENT_TYPE).cloned()).unwrap_or_else(sniffed)
+}
+
+fn killed() -> Response {
+    let mut response: http::Response<Body> = Response::new(full("Killed process.\n"));
+    *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert("x-error-code", HeaderValue::from_static("guest-timeout"));
+    response
+}
+
+fn lost(failure: Failure) -> Error {
+    match failure {
+        Failure::TooLarge { limit } => Error::FunctionFailed {
+            code: "output-limit",
+            message: format!("the function wrote more than {limit} bytes"),
+            source: None,
+        },
+        Failure::Disk(error) => Error::Internal(Box::new(error)),
+    }
+}
