@@ -1,0 +1,175 @@
+use std::io::Write;
+
+use flate2::{Compression, write::GzEncoder};
+use tar::{Builder, Header};
+use tempfile::TempDir;
+
+use super::*;
+
+const WASM: &[u8] = b"\0asm\x01\0\0\0 and more";
+const BUDGET: u64 = 1 << 20;
+
+fn store() -> (TempDir, ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ArtifactStore::open(folder.path(), 4096).unwrap();
+    (folder, store)
+}
+
+fn layer(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    for (path, kind, data) in entries {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        match kind {
+            EntryType::Symlink | EntryType::Link => tar.append_link(&mut header, path, "elsewhere").unwrap(),
+            _ => tar.append_data(&mut header, path, *data).unwrap(),
+        }
+    }
+    tar.into_inner().unwrap()
+}
+
+fn file(path: &str) -> (&str, EntryType, &[u8]) {
+    (path, EntryType::Regular, WASM)
+}
+
+fn searched(layer: Vec<u8>, path: &str) -> Result<String> {
+    let (_folder, store) = store();
+    Ok(match search(Cursor::new(layer), path, BUDGET, &store)? {
+        Finding::File(incoming) => format!("file of {}", incoming.keep()?.size_bytes),
+        Finding::Removed => "removed".into(),
+        Finding::Untouched { .. } => "untouched".into(),
+    })
+}
+
+#[test]
+fn finds_the_file_however_its_path_is_written_and_packed() {
+    let found = format!("file of {}", WASM.len());
+    for path in ["app/f.wasm", "./app/f.wasm", "app//f.wasm", "./app/./f.wasm"] {
+        assert_eq!(searched(layer(&[file("b.wasm"), file(path)]), "app/f.wasm").unwrap(), found, "{path}");
+    }
+    let plain = layer(&[file("f.wasm")]);
+    let (first, second) = plain.split_at(700);
+    let gzip = |part: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(part).unwrap();
+        encoder.finish().unwrap()
+    };
+    // eStargz layers are many gzip members, zstd:chunked ones many frames.
+    assert_eq!(searched([gzip(first), gzip(second)].concat(), "f.wasm").unwrap(), found);
+    let zstd = |part: &[u8]| zstd::encode_all(part, 3).unwrap();
+    assert_eq!(searched([zstd(first), zstd(second)].concat(), "f.wasm").unwrap(), found);
+    let long = format!("{}/f.wasm", "d".repeat(300));
+    assert_eq!(searched(layer(&[file(&long)]), &long).unwrap(), found);
+}
+
+#[test]
+fn the_last_of_two_files_of_one_name_counts() {
+    let longer = [WASM, b"!"].concat();
+    let twice = layer(&[file("f.wasm"), ("f.wasm", EntryType::Regular, longer.as_slice())]);
+    assert_eq!(searched(twice, "f.wasm").unwrap(), format!("file of {}", longer.len()));
+}
+
+#[test]
+fn whiteouts_hide_what_is_below_and_nothing_beside() {
+    for (path, finding) in [
+        ("app/.wh.f.wasm", "removed"),
+        (".wh.app", "removed"),
+        ("app/.wh..wh..opq", "removed"),
+        (".wh..wh..opq", "removed"),
+        ("app/.wh.f", "untouched"),
+        (".wh.ap", "untouched"),
+        ("other/.wh..wh..opq", "untouched"),
+        ("f.wasm", "untouched"),
+        ("app/f.wasm.bak", "untouched"),
+        ("app/f.wasm/x", "untouched"),
+    ] {
+        assert_eq!(
+            searched(layer(&[(path, EntryType::Regular, b"")]), "app/f.wasm").unwrap(),
+            finding,
+            "{path}"
+        );
+    }
+    // They never hide what the same layer brings.
+    let both = layer(&[file("app/f.wasm"), ("app/.wh..wh..opq", EntryType::Regular, b"")]);
+    assert!(searched(both, "app/f.wasm").unwrap().starts_with("file of"));
+}
+
+#[test]
+fn links_and_special_files_are_refused_by_name() {
+    for (path, kind, expected) in [
+        ("app/f.wasm", EntryType::Symlink, "a symbolic link"),
+        ("app/f.wasm", EntryType::Link, "a hard link"),
+        ("app/f.wasm", EntryType::Directory, "a directory"),
+        ("app/f.wasm", EntryType::Fifo, "a special file"),
+        ("app", EntryType::Symlink, "/app, which is a symbolic link"),
+    ] {
+        let error = searched(layer(&[(path, kind, b"")]), "app/f.wasm").unwrap_err();
+        assert_eq!(error.code(), "unsupported-artifact");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_path_that_climbs_matches_nothing() {
+    let mut tar = Builder::new(Vec::new());
+    let mut header = Header::new_gnu();
+    header.as_gnu_mut().unwrap().name[..15].copy_from_slice(b"x/../app/f.wasm");
+    header.set_size(WASM.len() as u64);
+    header.set_cksum();
+    tar.append(&header, WASM).unwrap();
+    assert_eq!(searched(tar.into_inner().unwrap(), "app/f.wasm").unwrap(), "untouched");
+}
+
+#[test]
+fn bombs_stop_at_the_limits() {
+    let zeros = vec![0; 8 << 20];
+    let bomb = layer(&[("zeros", EntryType::Regular, zeros.as_slice())]);
+    let gzip = {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&bomb).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert!(gzip.len() < 16 << 10);
+    assert_eq!(searched(gzip, "f.wasm").unwrap_err().code(), "too-large");
+    assert_eq!(
+        searched(zstd::encode_all(bomb.as_slice(), 3).unwrap(), "f.wasm").unwrap_err().code(),
+        "too-large"
+    );
+
+    let module = [WASM, &[0; 8192]].concat();
+    let large = layer(&[("f.wasm", EntryType::Regular, module.as_slice())]);
+    assert_eq!(searched(large, "f.wasm").unwrap_err().code(), "too-large");
+}
+
+#[test]
+fn a_name_of_many_megabytes_is_not_read_into_memory() {
+    let (_folder, store) = store();
+    let name = vec![b'a'; 4 << 20];
+    let long = layer(&[("././@LongLink", EntryType::GNULongName, name.as_slice()), file("x")]);
+    let refused = search(Cursor::new(long), "f.wasm", u64::MAX, &store).err().unwrap();
+    assert!(refused.to_string().contains("name of a file"), "{refused}");
+}
+
+#[test]
+fn a_large_zstd_window_is_refused() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&layer(&[file("f.wasm")])).unwrap();
+    let packed = encoder.finish().unwrap();
+    assert_eq!(searched(packed, "f.wasm").unwrap_err().code(), "invalid-layer");
+}
+
+#[test]
+fn what_is_no_tar_is_refused_and_leaves_nothing() {
+    let (folder, store) = store();
+    let cut = layer(&[file("f.wasm")]);
+    for bad in [vec![0xff; 4096], cut[..520].to_vec(), b"\x1f\x8bnonsense".to_vec()] {
+        let error = search(Cursor::new(bad), "f.wasm", BUDGET, &store).err().unwrap();
+        assert_eq!(error.code(), "invalid-layer", "{error}");
+    }
+    let sparse = layer(&[("s", EntryType::GNUSparse, b"")]);
+    assert!(search(Cursor::new(sparse), "f.wasm", BUDGET, &store).is_err());
+    assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+}
