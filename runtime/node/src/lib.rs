@@ -1,1 +1,14 @@
-//! Joins store, registry and engine into a Provider.
+//! Joins store, registry and engine into a [`Provider`](runtime_api::Provider): one machine that runs functions.
+//!
+//! It knows no routes and no status codes. Its one invariant: what the table serves is what the store holds, and a
+//! deploy that fails changes neither.
+
+mod deploy;
+mod metrics;
+mod node;
+mod record;
+mod rules;
+mod table;
+
+pub use deploy::DEPLOY_WAIT;
+pub use node::{Node, NodeConfig, NodeParts};

@@ -1,0 +1,75 @@
+use std::sync::{Arc, Weak};
+
+use prometheus::{
+    IntCounter, IntGauge,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+use runtime_api::{Error, Result};
+
+use crate::node::Inner;
+
+/// Reads the node's own numbers when they are asked for, so that counting them costs a call nothing.
+struct NodeMetrics {
+    node: Weak<Inner>,
+    compiles: IntCounter,
+    functions: IntGauge,
+    loaded: IntGauge,
+    instances: IntGauge,
+    instance_slots: IntGauge,
+    guest_memory: IntGauge,
+}
+
+pub(crate) fn register(node: &Arc<Inner>, registry: &prometheus::Registry) -> Result<()> {
+    let gauge = |name: &str, help: &str| IntGauge::new(name, help).map_err(Error::internal);
+    let metrics = NodeMetrics {
+        node: Arc::downgrade(node),
+        compiles: IntCounter::new("fawn_compiles_total", "Modules compiled since the start")
+            .map_err(Error::internal)?,
+        functions: gauge("fawn_functions", "Functions deployed")?,
+        loaded: gauge("fawn_functions_loaded", "Functions whose code is in memory")?,
+        instances: gauge("fawn_instances", "Instances running now")?,
+        instance_slots: gauge("fawn_instance_slots", "Instances that can run at once")?,
+        guest_memory: gauge("fawn_guest_memory_bytes", "Linear memory of the instances running now")?,
+    };
+    registry.register(Box::new(metrics)).map_err(Error::internal)
+}
+
+impl NodeMetrics {
+    fn all(&self) -> [&dyn Collector; 6] {
+        [
+            &self.compiles,
+            &self.functions,
+            &self.loaded,
+            &self.instances,
+            &self.instance_slots,
+            &self.guest_memory,
+        ]
+    }
+
+    fn read(&self, node: &Inner) {
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let functions = node.table.all();
+        let loaded =
+            functions.iter().filter_map(|entry| entry.pool.as_ref()).filter(|pool| pool.is_loaded()).count();
+        self.compiles.inc_by(node.compiler.compiled().saturating_sub(self.compiles.get()));
+        self.functions.set(number(functions.len() as u64));
+        self.loaded.set(number(loaded as u64));
+        self.instances.set(number(node.engine.slots_in_use().into()));
+        self.instance_slots.set(number(node.engine.slots().into()));
+        self.guest_memory.set(number(node.engine.memory_in_use_bytes()));
+    }
+}
+
+impl Collector for NodeMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.all().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        if let Some(node) = self.node.upgrade() {
+            self.read(&node);
+        }
+        self.all().into_iter().flat_map(Collector::collect).collect()
+    }
+}

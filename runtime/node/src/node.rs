@@ -1,0 +1,318 @@
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use runtime_api::{
+    Body, DEFAULT_NAMESPACE, Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus,
+    ImageReference, Invocation, Provider, ProviderInfo, Response, Result, StoredArtifact, VersionInfo,
+};
+use runtime_egress::Policy;
+use runtime_oci::{ArtifactSource, ArtifactStore};
+use runtime_store::Store;
+use runtime_wasm::{CompiledModule, Compiler, Engine, InstancePool};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    deploy::Jobs,
+    metrics,
+    record::{Record, Records, Revision},
+    rules::{CheckedSpec, NodeRules, no_namespace},
+    table::{Entry, Table, pending_status},
+};
+
+/// How often content that no function names is looked for.
+const SWEEP: Duration = Duration::from_secs(300);
+
+/// What an operator can choose of a [`Node`].
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The longest time that any call may take.
+    pub max_exec_timeout: Duration,
+    /// Where functions may connect to that do not say so themselves.
+    pub egress: Policy,
+    /// How long a deploy waits before it answers that the work goes on; see [`DEPLOY_WAIT`](crate::DEPLOY_WAIT).
+    pub deploy_wait: Duration,
+    /// How long content is kept that no function names.
+    pub garbage_grace: Duration,
+    /// What this is a build of.
+    pub version: VersionInfo,
+}
+
+/// What a [`Node`] is made of.
+pub struct NodeParts {
+    /// Where function specs are kept.
+    pub store: Store,
+    /// Where modules are kept.
+    pub artifacts: ArtifactStore,
+    /// Where modules come from.
+    pub source: Arc<dyn ArtifactSource>,
+    /// What runs them.
+    pub engine: Engine,
+    /// What compiles them.
+    pub compiler: Arc<Compiler>,
+}
+
+/// One machine that runs functions.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) table: Table,
+    pub(crate) records: Records,
+    pub(crate) jobs: Jobs,
+    /// Held while the store and the table are changed together.
+    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) artifacts: ArtifactStore,
+    pub(crate) source: Arc<dyn ArtifactSource>,
+    pub(crate) engine: Engine,
+    pub(crate) compiler: Arc<Compiler>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) deploy_wait: Duration,
+    rules: NodeRules,
+    garbage_grace: Duration,
+    version: VersionInfo,
+}
+
+impl Node {
+    /// Takes up the functions of the store, compiling nothing, and goes on with deployments that were interrupted.
+    ///
+    /// # Errors
+    /// `Internal` or `Unavailable` when the store cannot be read.
+    pub fn start(config: NodeConfig, parts: NodeParts, registry: &prometheus::Registry) -> Result<Self> {
+        let inner = Arc::new(Inner {
+            table: Table::default(),
+            records: Records::new(parts.store),
+            jobs: Jobs::default(),
+            changes: tokio::sync::Mutex::new(()),
+            artifacts: parts.artifacts,
+            source: parts.source,
+            engine: parts.engine,
+            compiler: parts.compiler,
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            deploy_wait: config.deploy_wait,
+            rules: NodeRules { max_exec_timeout: config.max_exec_timeout, egress: config.egress },
+            garbage_grace: config.garbage_grace,
+            version: config.version,
+        });
+        let records = inner.records.all()?;
+        let entries: Vec<Entry> =
+            records.into_iter().map(|(name, record)| inner.take_up(name, record)).collect::<Result<_>>()?;
+        inner.table.fill(entries.into_iter());
+        metrics::register(&inner, registry)?;
+        for entry in inner.table.all() {
+            let Some(pending) = entry.record.pending.clone() else { continue };
+            inner.resume(inner.rules.check(pending)?);
+        }
+        inner.tasks.spawn(inner.clone().keep_house());
+        Ok(Self { inner })
+    }
+
+    /// Stops taking calls and deployments, and waits for what goes on in the background.
+    pub async fn shut_down(&self) {
+        self.inner.shutdown.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl Inner {
+    fn take_up(&self, name: FunctionName, record: Record) -> Result<Entry> {
+        let pool = match &record.serving {
+            Some(revision) => Some(self.pool(&self.rules.check(revision.spec.clone())?, revision)?),
+            None => None,
+        };
+        Ok(Entry::new(name, record, pool))
+    }
+
+    pub(crate) fn pool(&self, checked: &CheckedSpec, revision: &Revision) -> Result<Arc<InstancePool>> {
+        let mut artifact = revision.artifact.clone();
+        artifact.path = self.artifacts.module_path(&artifact.digest);
+        let settings = checked.settings(&artifact, revision.world)?;
+        let module = CompiledModule { artifact, world: revision.world, memory_bytes: revision.memory_bytes };
+        Ok(Arc::new(InstancePool::new(
+            self.engine.clone(),
+            self.compiler.clone(),
+            module,
+            settings,
+            self.tasks.clone(),
+        )))
+    }
+
+    /// Checks the machine code of every function once, then sweeps now and then.
+    async fn keep_house(self: Arc<Self>) {
+        let work = async {
+            for entry in self.table.all() {
+                let Some(pool) = &entry.pool else { continue };
+                if let Err(error) = self.compiler.compile(&pool.module().artifact).await {
+                    tracing::error!(function = %entry.name, %error, "the function's code is not ready");
+                }
+            }
+            loop {
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(%error, "content that is no longer used could not be removed");
+                }
+                tokio::time::sleep(SWEEP.min(self.garbage_grace)).await;
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    /// Removes content and code that no function names and that was not used for the grace period.
+    async fn sweep(self: &Arc<Self>) -> Result<()> {
+        let digests =
+            |entry: &Arc<Entry>| entry.record.serving.as_ref().map(|revision| revision.artifact.digest);
+        let keep: HashSet<Digest> = self.table.all().iter().filter_map(digests).collect();
+        let inner = self.clone();
+        let sweep = move || {
+            inner.artifacts.retain(&keep, inner.garbage_grace)?;
+            let hex: HashSet<String> = keep.iter().map(Digest::hex).collect();
+            inner.compiler.retain(|digest| hex.contains(digest), inner.garbage_grace)
+        };
+        tokio::task::spawn_blocking(sweep).await.map_err(Error::internal)?
+    }
+
+    fn exists(&self, name: &FunctionName) -> bool {
+        self.table.get(name).is_some() || self.jobs.get(name).is_some()
+    }
+
+    fn entry(&self, name: &FunctionName) -> Result<Arc<Entry>> {
+        self.table.get(name).ok_or_else(|| not_found(name))
+    }
+
+    /// A call for a function at zero replicas; the change is saved behind the call's back.
+    fn wake(self: &Arc<Self>, entry: &Arc<Entry>, min_replicas: u64) {
+        if !entry.wake(min_replicas) {
+            return;
+        }
+        tracing::info!(function = %entry.name, "woken by a call");
+        let (inner, name) = (self.clone(), entry.name.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = inner.set_replicas(&name, min_replicas).await {
+                tracing::warn!(function = %name, %error, "the number of replicas could not be saved");
+            }
+        });
+    }
+
+    async fn set_replicas(&self, name: &FunctionName, replicas: u64) -> Result<()> {
+        let _one = self.changes.lock().await;
+        let entry = self.entry(name)?;
+        let record = Record { replicas, ..entry.record.clone() };
+        self.records.put(name, &record).await?;
+        if let Some(pool) = entry.pool.as_ref().filter(|_| replicas == 0) {
+            pool.unload();
+        }
+        self.table.put(&Arc::new(Entry::new(name.clone(), record, entry.pool.clone())));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Provider for Node {
+    async fn deploy(&self, spec: FunctionSpec) -> Result<Deployed> {
+        let checked = self.inner.rules.check(spec)?;
+        if self.inner.exists(&checked.name) {
+            return Err(Error::AlreadyExists(format!(
+                "function {} exists already: update it, or remove it first",
+                checked.name
+            )));
+        }
+        self.inner.deploy_and_wait(checked).await
+    }
+
+    async fn update(&self, spec: FunctionSpec) -> Result<Deployed> {
+        // Existence first: faas-cli deploys what an update does not find.
+        let name = spec.name()?;
+        if !self.inner.exists(&name) {
+            return Err(not_found(&name));
+        }
+        self.inner.deploy_and_wait(self.inner.rules.check(spec)?).await
+    }
+
+    async fn remove(&self, function: &FunctionName) -> Result<()> {
+        let _one = self.inner.changes.lock().await;
+        if !self.inner.exists(function) {
+            return Err(not_found(function));
+        }
+        self.inner.jobs.cancel(function);
+        self.inner.records.remove(function).await?;
+        self.inner.table.remove(function);
+        tracing::info!(%function, "removed");
+        Ok(())
+    }
+
+    async fn list(&self, namespace: &str) -> Result<Vec<FunctionStatus>> {
+        if !matches!(namespace, "" | DEFAULT_NAMESPACE) {
+            return Err(no_namespace(namespace));
+        }
+        let stage = |entry: &Entry| self.inner.jobs.get(&entry.name).map(|job| job.stage());
+        let mut all: Vec<FunctionStatus> =
+            self.inner.table.all().iter().map(|entry| entry.status(stage(entry))).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    async fn status(&self, function: &FunctionName) -> Result<FunctionStatus> {
+        let job = self.inner.jobs.get(function);
+        match (self.inner.table.get(function), job) {
+            (Some(entry), job) => Ok(entry.status(job.map(|job| job.stage()))),
+            (None, Some(job)) => Ok(pending_status(function, job.spec.clone(), job.stage())),
+            (None, None) => Err(not_found(function)),
+        }
+    }
+
+    async fn scale(&self, function: &FunctionName, replicas: u64) -> Result<()> {
+        self.inner.set_replicas(function, replicas).await
+    }
+
+    async fn invoke(&self, invocation: Invocation) -> Result<Response> {
+        let entry = self.inner.entry(&invocation.function)?;
+        let Some(pool) = &entry.pool else {
+            return Err(Error::Unavailable {
+                message: format!("function {} is still being deployed", entry.name),
+                source: None,
+            });
+        };
+        if entry.replicas() == 0 {
+            self.inner.wake(&entry, 1);
+        }
+        let room = entry.room(pool.settings().max_inflight);
+        pool.invoke(invocation, room).await
+    }
+
+    async fn namespaces(&self) -> Result<Vec<String>> {
+        Ok(vec![DEFAULT_NAMESPACE.to_owned()])
+    }
+
+    async fn store_artifact(&self, module: Body) -> Result<StoredArtifact> {
+        let artifact = self.inner.artifacts.insert(module).await?;
+        Ok(StoredArtifact {
+            image: ImageReference::local(artifact.digest).to_string(),
+            digest: artifact.digest,
+        })
+    }
+
+    async fn info(&self) -> Result<ProviderInfo> {
+        Ok(ProviderInfo {
+            provider: "fawn".into(),
+            version: self.inner.version.clone(),
+            orchestration: "wasmtime".into(),
+        })
+    }
+
+    async fn health(&self) -> Result<()> {
+        if self.inner.shutdown.is_cancelled() {
+            return Err(Error::Unavailable { message: "the node is shutting down".into(), source: None });
+        }
+        Ok(())
+    }
+}
+
+fn not_found(name: &FunctionName) -> Error {
+    Error::NotFound(format!("function {name} not found"))
+}

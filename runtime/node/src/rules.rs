@@ -1,0 +1,278 @@
+//! What a spec asks of a node, checked: from OpenFaaS's words to the engine's settings.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use runtime_api::{Artifact, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Result, parse_duration};
+use runtime_egress::Policy;
+use runtime_wasm::{Limits, MAX_MEMORY_BYTES, Settings, StdioSettings, World};
+
+/// Memory of an instance where `limits.memory` gives none.
+const DEFAULT_MEMORY_BYTES: u64 = 128 << 20;
+
+/// Time of a call where `exec_timeout` gives none.
+const DEFAULT_EXEC_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a command may answer, in bytes.
+const MAX_OUTPUT_BYTES: u64 = 256 << 20;
+
+/// Where a function says which addresses it may reach.
+const EGRESS: &str = "dev.fawn.egress";
+
+/// What an operator sets for all functions of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeRules {
+    pub(crate) max_exec_timeout: Duration,
+    pub(crate) egress: Policy,
+}
+
+/// A spec whose every field this node can honour.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckedSpec {
+    pub(crate) name: FunctionName,
+    pub(crate) spec: FunctionSpec,
+    limits: Limits,
+    timeout: Duration,
+    max_inflight: u64,
+}
+
+impl NodeRules {
+    /// Checks all that can be checked before the image is there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field and what to do.
+    pub(crate) fn check(&self, spec: FunctionSpec) -> Result<CheckedSpec> {
+        let name = spec.name()?;
+        if name.namespace() != DEFAULT_NAMESPACE {
+            return Err(no_namespace(name.namespace()));
+        }
+        spec.image()?;
+        refuse_unsupported(&spec)?;
+        let memory_bytes = spec.memory_limit()?.map_or(DEFAULT_MEMORY_BYTES, |limit| limit.0);
+        if memory_bytes > MAX_MEMORY_BYTES {
+            let most = MAX_MEMORY_BYTES >> 20;
+            return Err(Error::invalid(
+                "memory-limit",
+                format!("limits.memory is more than {most}Mi, the most that a function can have"),
+            ));
+        }
+        let egress = match spec.annotations.get(EGRESS) {
+            Some(text) => Policy::parse(text)
+                .map_err(|error| Error::invalid("invalid-egress", format!("annotation {EGRESS}: {error}")))?,
+            None => self.egress.clone(),
+        };
+        let timeout = self.exec_timeout(&spec);
+        let max_inflight = spec.env_vars.get("max_inflight").and_then(|text| text.parse().ok()).unwrap_or(0);
+        Ok(CheckedSpec { name, limits: Limits { memory_bytes, egress }, timeout, max_inflight, spec })
+    }
+
+    /// `exec_timeout`; unset or not a duration, the default; 0 or beyond the maximum, the maximum.
+    fn exec_timeout(&self, spec: &FunctionSpec) -> Duration {
+        let asked = spec
+            .env_vars
+            .get("exec_timeout")
+            .and_then(|text| parse_duration(text))
+            .unwrap_or(DEFAULT_EXEC_TIMEOUT);
+        if asked.is_zero() { self.max_exec_timeout } else { asked.min(self.max_exec_timeout) }
+    }
+}
+
+pub(crate) fn no_namespace(namespace: &str) -> Error {
+    Error::invalid(
+        "unknown-namespace",
+        format!("namespace {namespace:?} does not exist: use {DEFAULT_NAMESPACE}"),
+    )
+}
+
+/// Refuses by name what would otherwise be ignored at the user's cost.
+fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
+    let refuse = |what: &str, instead: &str| {
+        Err(Error::invalid("unsupported", format!("{what} is not supported by this version; {instead}")))
+    };
+    if !spec.secrets.is_empty() {
+        return refuse("secrets", "remove the field, or pass what is not secret in envVars");
+    }
+    for annotation in ["faas.net/basic-auth", "faas.net/async"] {
+        if spec.annotations.get(annotation).is_some_and(|value| value == "true") {
+            return refuse(&format!("annotation {annotation}"), "remove it");
+        }
+    }
+    if spec.annotations.get("dev.fawn.isolation").is_some_and(|value| value != "fresh") {
+        return refuse("annotation dev.fawn.isolation", "every call has a fresh instance");
+    }
+    for variable in ["jwt_auth", "marshal_request"] {
+        if spec.env_vars.get(variable).is_some_and(|value| value == "true" || value == "1") {
+            return refuse(&format!("environment variable {variable}"), "remove it");
+        }
+    }
+    let unusable = |(name, value): &(&String, &String)| {
+        name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+    };
+    match spec.env_vars.iter().find(unusable) {
+        Some((name, _)) => Err(Error::invalid(
+            "invalid-environment",
+            format!("environment variable {name:?} has no valid name or value"),
+        )),
+        None => Ok(()),
+    }
+}
+
+impl CheckedSpec {
+    /// Memory that an instance may use, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.limits.memory_bytes
+    }
+
+    /// Replicas to begin with: `com.openfaas.scale.min`, and at least one.
+    pub(crate) fn min_replicas(&self) -> u64 {
+        let label = self.spec.labels.get("com.openfaas.scale.min");
+        label.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+    }
+
+    /// How the engine is to run the module.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the watchdog mode that is asked for does not fit the module.
+    pub(crate) fn settings(&self, artifact: &Artifact, world: World) -> Result<Settings> {
+        self.check_mode(world)?;
+        let env = &self.spec.env_vars;
+        let process = self.process();
+        Ok(Settings {
+            function: self.name.clone(),
+            limits: self.limits.clone(),
+            timeout: self.timeout,
+            max_inflight: self.max_inflight,
+            env: self.environment(artifact, process),
+            args: match process {
+                // No shell and no quoting (OpenFaaS).
+                Some(process) => process.split(' ').map(str::to_owned).collect(),
+                None => std::iter::once(self.name.name().to_owned())
+                    .chain(artifact.args.iter().cloned())
+                    .collect(),
+            },
+            stdio: StdioSettings {
+                combine_output: flag(env, "combine_output", true),
+                cgi_headers: flag(env, "cgi_headers", true),
+                content_type: env.get("content_type").filter(|kind| !kind.is_empty()).cloned(),
+                max_output_bytes: MAX_OUTPUT_BYTES,
+            },
+        })
+    }
+
+    fn process(&self) -> Option<&str> {
+        let env = &self.spec.env_vars;
+        let given = [Some(&self.spec.env_process), env.get("function_process"), env.get("fprocess")];
+        given.into_iter().flatten().map(String::as_str).find(|process| !process.is_empty())
+    }
+
+    fn environment(&self, artifact: &Artifact, process: Option<&str>) -> Vec<(String, String)> {
+        let mut env: BTreeMap<String, String> = artifact.env.iter().cloned().collect();
+        env.extend(self.spec.env_vars.clone());
+        env.extend(process.map(|process| ("fprocess".to_owned(), process.to_owned())));
+        env.insert("OPENFAAS_NAME".into(), self.name.name().into());
+        env.insert("OPENFAAS_NAMESPACE".into(), self.name.namespace().into());
+        env.into_iter().collect()
+    }
+
+    fn check_mode(&self, world: World) -> Result<()> {
+        let mode = self.spec.env_vars.get("mode").map_or("", String::as_str);
+        match (mode, world) {
+            ("", _) | ("http", World::Http) => Ok(()),
+            ("http", _) => Err(Error::invalid(
+                "unsupported",
+                "environment variable mode is \"http\", but the module is a command that answers on standard output; remove mode",
+            )),
+            (mode, _) => Err(Error::invalid(
+                "unsupported",
+                format!(
+                    "environment variable mode {mode:?} is not supported by this version; remove it: \
+                     commands answer on standard output, wasi:http components stream"
+                ),
+            )),
+        }
+    }
+}
+
+/// Only the exact words are understood, as in OpenFaaS.
+fn flag(env: &BTreeMap<String, String>, name: &str, default: bool) -> bool {
+    env.get(name).map_or(default, |value| value == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> NodeRules {
+        NodeRules { max_exec_timeout: Duration::from_secs(900), egress: Policy::public() }
+    }
+
+    fn spec(json: &str) -> FunctionSpec {
+        serde_json::from_str(&format!(r#"{{"service":"f","image":"a/b"{json}}}"#)).unwrap()
+    }
+
+    fn artifact() -> Artifact {
+        Artifact {
+            digest: runtime_api::Digest([0; 32]),
+            size_bytes: 0,
+            kind: runtime_api::ArtifactKind::Module,
+            args: vec!["--from-image".into()],
+            env: vec![("A".into(), "image".into()), ("B".into(), "image".into())],
+            path: "/".into(),
+        }
+    }
+
+    fn settings(json: &str) -> Settings {
+        rules().check(spec(json)).unwrap().settings(&artifact(), World::CoreCommand).unwrap()
+    }
+
+    #[test]
+    fn the_time_of_a_call_follows_exec_timeout() {
+        for (value, seconds) in [("", 60), ("5s", 5), ("7", 7), ("0", 900), ("2h", 900), ("soon", 60)] {
+            let timeout = settings(&format!(r#","envVars":{{"exec_timeout":"{value}"}}"#)).timeout;
+            assert_eq!(timeout, Duration::from_secs(seconds), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_comes_from_the_spec_else_from_the_image() {
+        assert_eq!(settings("").args, ["f", "--from-image"]);
+        assert_eq!(settings(r#","envProcess":"cat  a""#).args, ["cat", "", "a"]);
+        assert_eq!(settings(r#","envVars":{"fprocess":"env"}"#).args, ["env"]);
+    }
+
+    #[test]
+    fn a_guest_sees_its_own_environment() {
+        let env = settings(r#","envProcess":"cat","envVars":{"A":"spec"}"#).env;
+        let expected = [
+            ("A", "spec"),
+            ("B", "image"),
+            ("OPENFAAS_NAME", "f"),
+            ("OPENFAAS_NAMESPACE", "openfaas-fn"),
+            ("fprocess", "cat"),
+        ];
+        assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name() {
+        for (json, named) in [
+            (r#","secrets":["a"]"#, "secrets"),
+            (r#","namespace":"dev""#, "dev"),
+            (r#","annotations":{"faas.net/basic-auth":"true"}"#, "faas.net/basic-auth"),
+            (r#","annotations":{"dev.fawn.isolation":"concurrent"}"#, "dev.fawn.isolation"),
+            (r#","annotations":{"dev.fawn.egress":"not a policy!"}"#, "dev.fawn.egress"),
+            (r#","envVars":{"jwt_auth":"true"}"#, "jwt_auth"),
+            (r#","envVars":{"A=B":"1"}"#, "A=B"),
+            (r#","limits":{"memory":"2Gi"}"#, "limits.memory"),
+            (r#","requests":{"cpu":"lots"}"#, "requests.cpu"),
+        ] {
+            let error = rules().check(spec(json)).unwrap_err();
+            assert!(error.to_string().contains(named), "{json}: {error}");
+        }
+        for (mode, world) in
+            [("afterburn", World::Http), ("streaming", World::CoreCommand), ("http", World::Command)]
+        {
+            let checked = rules().check(spec(&format!(r#","envVars":{{"mode":"{mode}"}}"#))).unwrap();
+            assert!(checked.settings(&artifact(), world).unwrap_err().to_string().contains(mode));
+        }
+    }
+}

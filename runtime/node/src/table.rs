@@ -1,0 +1,115 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use runtime_api::{DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, FunctionStatus, Phase};
+use runtime_wasm::InstancePool;
+
+use crate::record::Record;
+
+/// The functions that there are, read on every call without a lock.
+#[derive(Default)]
+pub(crate) struct Table {
+    entries: ArcSwap<HashMap<FunctionName, Arc<Entry>>>,
+}
+
+impl Table {
+    pub(crate) fn get(&self, name: &FunctionName) -> Option<Arc<Entry>> {
+        self.entries.load().get(name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries.load().values().cloned().collect()
+    }
+
+    /// Puts an entry in place of the one of its name. Calls in flight keep the old one.
+    pub(crate) fn put(&self, entry: &Arc<Entry>) {
+        self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            entries.insert(entry.name.clone(), entry.clone());
+            entries
+        });
+    }
+
+    pub(crate) fn remove(&self, name: &FunctionName) {
+        self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            entries.remove(name);
+            entries
+        });
+    }
+
+    pub(crate) fn fill(&self, entries: impl Iterator<Item = Entry>) {
+        self.entries.store(Arc::new(entries.map(|entry| (entry.name.clone(), Arc::new(entry))).collect()));
+    }
+}
+
+/// One function as it is now: its record, and what runs it.
+pub(crate) struct Entry {
+    pub(crate) name: FunctionName,
+    pub(crate) record: Record,
+    pub(crate) pool: Option<Arc<InstancePool>>,
+    replicas: AtomicU64,
+}
+
+impl Entry {
+    pub(crate) fn new(name: FunctionName, record: Record, pool: Option<Arc<InstancePool>>) -> Self {
+        Self { replicas: AtomicU64::new(record.replicas), name, record, pool }
+    }
+
+    pub(crate) fn replicas(&self) -> u64 {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Leaves zero replicas. True for the one caller that did it.
+    pub(crate) fn wake(&self, replicas: u64) -> bool {
+        self.replicas.compare_exchange(0, replicas, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Calls that may be in flight: replicas times `max_inflight`, where that is set.
+    pub(crate) fn room(&self, max_inflight: u64) -> u64 {
+        if max_inflight == 0 { u64::MAX } else { self.replicas().max(1).saturating_mul(max_inflight) }
+    }
+
+    /// What it is to the outside; `stage` tells of a deployment under way.
+    pub(crate) fn status(&self, stage: Option<String>) -> FunctionStatus {
+        let Record { serving, pending, failure, created_at, .. } = &self.record;
+        let (phase, reason) = match (stage, failure) {
+            (Some(stage), _) => (Phase::Pending, stage),
+            (None, Some(failure)) => (Phase::Failed, failure.clone()),
+            (None, None) => (Phase::Ready, String::new()),
+        };
+        let spec =
+            serving.as_ref().map(|revision| &revision.spec).or(pending.as_ref()).cloned().unwrap_or_default();
+        let mut status = pending_status(&self.name, spec, reason);
+        status.created_at = *created_at;
+        status.replicas = self.replicas();
+        status.available_replicas = if serving.is_some() { status.replicas } else { 0 };
+        status.deployment.phase = phase;
+        if let Some(revision) = serving {
+            status.deployment.digest = revision.artifact.digest.to_string();
+            status.deployment.kind = revision.world.describe().to_owned();
+        }
+        status
+    }
+}
+
+/// The status of a function of which there is nothing but a spec.
+pub(crate) fn pending_status(name: &FunctionName, mut spec: FunctionSpec, reason: String) -> FunctionStatus {
+    DEFAULT_NAMESPACE.clone_into(&mut spec.namespace);
+    spec.labels.insert("faas_function".into(), name.name().into());
+    FunctionStatus {
+        name: name.name().to_owned(),
+        spec,
+        invocation_count: 0.0,
+        replicas: 0,
+        available_replicas: 0,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        deployment: Deployment { phase: Phase::Pending, reason, digest: String::new(), kind: String::new() },
+    }
+}
