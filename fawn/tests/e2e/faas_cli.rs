@@ -1,0 +1,102 @@
+//! The unmodified faas-cli. `scripts/test` leaves these tests out, and says so, where faas-cli cannot be had.
+
+use runtime_testing::guests::HELLO;
+use serde_json::Value;
+
+use crate::{
+    edge::{Edge, Plan},
+    guests::{built, text},
+    registry::Registry,
+};
+
+async fn log_in(edge: &Edge) {
+    let said = edge.faas_cli_with(&["login", "--password-stdin"], edge.password().as_bytes()).await;
+    assert!(said.succeeds().contains("credentials saved"));
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli: run scripts/test"]
+async fn only_the_right_password_logs_in() {
+    let edge = Edge::start().await;
+    let said = edge.faas_cli_with(&["login", "--password-stdin"], b"guessed").await.fails();
+    assert!(said.contains("unable to login"), "{said}");
+    assert!(edge.faas_cli(&["list"]).await.fails().to_lowercase().contains("unauthorized"));
+    log_in(&edge).await;
+    assert!(edge.faas_cli(&["list"]).await.succeeds().contains("hello"));
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli, docker-registry and the guests: run scripts/test"]
+async fn a_function_lives_a_whole_life() {
+    let registry = Registry::start().await;
+    let edge = Plan::new().insecure_registry(&registry.host).start().await;
+    log_in(&edge).await;
+    let go = built("go.wasm");
+    for (name, image) in [
+        ("artifact", registry.push_artifact("go", "artifact", &go).await),
+        ("scratch", registry.push_scratch_image("go", "scratch", &go).await),
+        ("index", registry.push_index("go", "index", &go).await),
+        ("upload", edge.upload(go.clone()).await),
+    ] {
+        let deploy =
+            ["deploy", "--image", &image, "--name", name, "--env", "A=1", "--label", "team=x", "--fprocess"];
+        let said = edge.faas_cli(&[&deploy[..], &["upper"]].concat()).await.succeeds();
+        assert!(said.contains("202"), "{said}");
+        edge.faas_cli(&["ready", name]).await.succeeds();
+        assert!(edge.faas_cli(&["list", "--quiet"]).await.succeeds().lines().any(|line| line.trim() == name));
+        let described = edge.faas_cli(&["describe", name]).await.succeeds();
+        assert!(described.contains("Ready") && described.contains(&image), "{described}");
+        assert_eq!(edge.faas_cli_with(&["invoke", name], b"hello").await.succeeds(), "HELLO");
+
+        edge.faas_cli(&[&deploy[..], &["args b"]].concat()).await.succeeds();
+        assert_eq!(edge.faas_cli_with(&["invoke", name], b"hello").await.succeeds(), "[\"b\"]\n");
+
+        edge.faas_cli(&["remove", name]).await.succeeds();
+        edge.faas_cli_with(&["invoke", name], b"hello").await.fails();
+        edge.faas_cli(&["describe", name]).await.fails();
+        assert!(edge.faas_cli(&["remove", name]).await.fails().contains("No existing function"));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli: run scripts/test"]
+async fn a_stack_file_deploys_and_removes() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    let image = edge.upload(text(HELLO)).await;
+    let stack = format!(
+        "version: 1.0\nprovider: {{name: openfaas}}\nfunctions:\n  one: {{image: '{image}', skip_build: true}}\n  \
+         two: {{image: '{image}', skip_build: true, environment: {{exec_timeout: 5s}}}}\n"
+    );
+    let path = edge.file("stack.yaml", stack.as_bytes());
+    let file = path.to_str().unwrap();
+    edge.faas_cli(&["deploy", "-f", file]).await.succeeds();
+    for name in ["one", "two"] {
+        assert_eq!(edge.faas_cli(&["invoke", name]).await.succeeds(), "Hello from Fawn\n");
+    }
+    edge.faas_cli(&["remove", "-f", file]).await.succeeds();
+    assert_eq!(edge.list().await, ["hello"]);
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli: run scripts/test"]
+async fn what_is_refused_fails_the_command_and_says_why() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    let image = edge.upload(text(runtime_testing::guests::UNKNOWN_IMPORT)).await;
+    let said = edge.faas_cli(&["deploy", "--image", &image, "--name", "bad"]).await.fails();
+    assert!(said.contains("magic"), "{said}");
+    edge.faas_cli(&["describe", "bad"]).await.fails();
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli: run scripts/test"]
+async fn it_can_be_asked_who_it_is() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    edge.faas_cli(&["version", "--warn-update=false"]).await.succeeds();
+    edge.faas_cli(&["namespaces"]).await.succeeds();
+    edge.faas_cli(&["ready"]).await.succeeds();
+    let listed: Value = serde_json::from_str(&edge.faas_cli(&["list", "--json"]).await.succeeds()).unwrap();
+    assert_eq!(listed[0]["name"], "hello");
+}

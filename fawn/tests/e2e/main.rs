@@ -1,0 +1,28 @@
+//! The real binary, driven as users drive it: over HTTP, with its own command line and with faas-cli, in front of a
+//! real registry, with guests that real toolchains built.
+//!
+//! `scripts/test` installs what they need and runs them all.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
+#![expect(clippy::print_stderr, reason = "the log of a failed test's server, and measurements")]
+
+mod bad_input;
+mod crash;
+mod edge;
+mod faas_cli;
+mod functions;
+mod guests;
+mod images;
+mod memory;
+mod node_faults;
+mod process;
+mod registry;
+mod start;
+mod streaming;
+mod updates;
