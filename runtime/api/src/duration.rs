@@ -61,7 +61,7 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for bad in ["", "s", "-1s", "1x", "1", "1 s", "1.2.3s", "one"].iter().filter(|text| **text != "1") {
+        for bad in ["", "s", "-1s", "1x", "1 s", "1.2.3s", "one"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }

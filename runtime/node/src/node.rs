@@ -15,7 +15,7 @@ use crate::{
     deploy::Jobs,
     metrics,
     record::{Record, Records, Revision},
-    rules::{CheckedSpec, NodeRules, no_namespace},
+    rules::{CheckedSpec, NodeRules, checked_name, no_namespace},
     table::{Entry, Table, pending_status},
 };
 
@@ -227,7 +227,7 @@ impl Provider for Node {
 
     async fn update(&self, spec: FunctionSpec) -> Result<Deployed> {
         // Existence first: faas-cli deploys what an update does not find.
-        let name = spec.name()?;
+        let name = checked_name(&spec)?;
         if !self.inner.exists(&name) {
             return Err(not_found(&name));
         }

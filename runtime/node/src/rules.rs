@@ -41,10 +41,7 @@ impl NodeRules {
     /// # Errors
     /// [`Error::Invalid`] that names the field and what to do.
     pub(crate) fn check(&self, spec: FunctionSpec) -> Result<CheckedSpec> {
-        let name = spec.name()?;
-        if name.namespace() != DEFAULT_NAMESPACE {
-            return Err(no_namespace(name.namespace()));
-        }
+        let name = checked_name(&spec)?;
         spec.image()?;
         refuse_unsupported(&spec)?;
         let memory_bytes = spec.memory_limit()?.map_or(DEFAULT_MEMORY_BYTES, |limit| limit.0);
@@ -74,6 +71,12 @@ impl NodeRules {
             .unwrap_or(DEFAULT_EXEC_TIMEOUT);
         if asked.is_zero() { self.max_exec_timeout } else { asked.min(self.max_exec_timeout) }
     }
+}
+
+/// The function's name, in a namespace that exists.
+pub(crate) fn checked_name(spec: &FunctionSpec) -> Result<FunctionName> {
+    let name = spec.name()?;
+    if name.namespace() == DEFAULT_NAMESPACE { Ok(name) } else { Err(no_namespace(name.namespace())) }
 }
 
 pub(crate) fn no_namespace(namespace: &str) -> Error {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, StatusCode};
+use http::{
+    HeaderValue, StatusCode,
+    header::{self, Entry},
+};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use runtime_api::{Body, BodyError, Error, Invocation, Response, Result, empty, full};
@@ -44,7 +47,13 @@ type Head = http::Response<HyperOutgoingBody>;
 
 /// Runs a guest to its response head; what remains of it runs as the body is read.
 pub(crate) async fn call(call: Call, pre: &ProxyPre<State>, invocation: Invocation) -> Result<Response> {
-    let Invocation { function, call_id, request } = invocation;
+    let Invocation { function, call_id, mut request } = invocation;
+    if request.uri().authority().is_none()
+        && let Entry::Vacant(host) = request.headers_mut().entry(header::HOST)
+    {
+        // HTTP/1.0 allows a request without a host; wasi:http does not.
+        host.insert(HeaderValue::from_static("localhost"));
+    }
     let start = call.start;
     let log = GuestLog::new(&function, &call_id);
     let mut wasi = WasiCtxBuilder::new();

@@ -1,0 +1,289 @@
+//! A whole node on a real store, a real engine and real compilations, from the outside.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use http_body_util::BodyExt;
+use runtime_api::{
+    CallId, Deployed, Error, FunctionName, FunctionSpec, Invocation, Phase, Provider, Response, Result,
+    VersionInfo, full,
+};
+use runtime_egress::Policy;
+use runtime_node::{Node, NodeConfig, NodeParts};
+use runtime_oci::{ArtifactSource, ArtifactStore, Registry, RegistryConfig};
+use runtime_store::Store;
+use runtime_testing::{guests, provider_suite};
+use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";
+
+/// Not a test of its own: the tests' binary run again as the compiling process.
+#[test]
+fn compile_child() {
+    if std::env::var_os(CHILD).is_some() {
+        runtime_wasm::compile_child(std::io::stdin()).unwrap();
+    }
+}
+
+struct Machine {
+    folder: TempDir,
+    deploy_wait: Duration,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), deploy_wait: runtime_node::DEPLOY_WAIT }
+    }
+
+    fn artifacts(&self) -> ArtifactStore {
+        ArtifactStore::open(&self.folder.path().join("artifacts"), 1 << 20).unwrap()
+    }
+
+    /// Starts a node on what the machine's disk holds.
+    fn start(&self) -> Running {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let artifacts = self.artifacts();
+        let source = Registry::new(RegistryConfig::default(), artifacts.clone()).unwrap();
+        self.start_with(artifacts, Arc::new(source))
+    }
+
+    fn start_with(&self, artifacts: ArtifactStore, source: Arc<dyn ArtifactSource>) -> Running {
+        let engine = Engine::start(&EngineConfig { slots: 8, memory_budget_bytes: 1 << 30 }).unwrap();
+        let command = CompileCommand {
+            program: std::env::current_exe().unwrap(),
+            args: ["--exact", "compile_child"].map(Into::into).into(),
+            env: vec![(CHILD.into(), "1".into())],
+        };
+        let compiler =
+            Compiler::open(engine.clone(), &self.folder.path().join("code"), [7; 32], command).unwrap();
+        let config = NodeConfig {
+            max_exec_timeout: Duration::from_secs(60),
+            egress: Policy::none(),
+            deploy_wait: self.deploy_wait,
+            garbage_grace: Duration::from_secs(3600),
+            version: VersionInfo { sha: "unknown".into(), release: "0.0.0".into() },
+        };
+        let store = Store::open(self.folder.path()).unwrap();
+        let parts = NodeParts { store, artifacts, source, engine, compiler: Arc::new(compiler) };
+        let registry = prometheus::Registry::new();
+        let node = Node::start(config, parts, &registry).unwrap();
+        Running { node, registry }
+    }
+}
+
+struct Running {
+    node: Node,
+    registry: prometheus::Registry,
+}
+
+impl Running {
+    async fn stored(&self, name: &str, wat: &str) -> FunctionSpec {
+        let image = self.node.store_artifact(full(wat::parse_str(wat).unwrap())).await.unwrap().image;
+        FunctionSpec { service: name.into(), image, ..Default::default() }
+    }
+
+    async fn deploy(&self, name: &str, wat: &str) {
+        self.node.deploy(self.stored(name, wat).await).await.unwrap();
+    }
+
+    async fn call(&self, name: &str) -> Result<String> {
+        text(self.node.invoke(invocation(name)).await?).await
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let metric = &family.get_metric()[0];
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    }
+
+    /// Ends the node and lets its files go.
+    async fn stop(self) {
+        self.node.shut_down().await;
+    }
+}
+
+fn name(text: &str) -> FunctionName {
+    FunctionName::parse(text).unwrap()
+}
+
+fn invocation(function: &str) -> Invocation {
+    let request = http::Request::get("/").header("host", "fawn.test").body(full("")).unwrap();
+    Invocation { function: name(function), call_id: CallId::new("1"), request }
+}
+
+async fn text(response: Response) -> Result<String> {
+    let bytes = response.into_body().collect().await.map_err(Error::internal)?.to_bytes();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test]
+async fn a_node_is_a_provider() {
+    let module = wat::parse_str(guests::HELLO_HTTP).unwrap();
+    let machines = std::sync::Mutex::new(Vec::new());
+    let make = async || {
+        let machine = Machine::new();
+        let node = Arc::new(machine.start().node);
+        machines.lock().unwrap().push(machine);
+        node
+    };
+    provider_suite(make, &module).await;
+}
+
+#[tokio::test]
+async fn functions_survive_a_restart_and_are_not_compiled_again() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    running.deploy("other", guests::HELLO).await;
+    running.node.scale(&name("other"), 3).await.unwrap();
+    assert_eq!(running.metric("fawn_compiles_total"), 2.0);
+    running.stop().await;
+
+    let running = machine.start();
+    assert_eq!(running.metric("fawn_functions"), 2.0);
+    assert_eq!(running.metric("fawn_functions_loaded"), 0.0);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    assert_eq!(running.node.status(&name("other")).await.unwrap().replicas, 3);
+    assert_eq!(running.metric("fawn_compiles_total"), 0.0);
+}
+
+#[tokio::test]
+async fn a_rejected_update_leaves_the_old_revision_serving() {
+    let running = Machine::new();
+    let running = running.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    for (wat, code) in [(guests::NO_START, "no-entry-point"), (guests::UNKNOWN_IMPORT, "unknown-import")] {
+        let error = running.node.update(running.stored("hello", wat).await).await.unwrap_err();
+        assert_eq!(error.code(), code);
+    }
+    let mut spec = running.stored("hello", guests::HELLO_HTTP).await;
+    spec.image = "fawn.local/module@sha256:".to_owned() + &"0".repeat(64);
+    assert!(running.node.update(spec).await.is_err());
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    let status = running.node.status(&name("hello")).await.unwrap();
+    assert_eq!(status.deployment.phase, Phase::Ready);
+}
+
+#[tokio::test]
+async fn an_instance_larger_than_its_limit_is_refused_even_if_compiled_for_another() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let big = FunctionSpec {
+        limits: Some(runtime_api::Resources { memory: "512Mi".into(), cpu: String::new() }),
+        ..running.stored("big", guests::BIG_MEMORY).await
+    };
+    running.node.deploy(big).await.unwrap();
+    let error = running.node.deploy(running.stored("small", guests::BIG_MEMORY).await).await.unwrap_err();
+    assert!(error.to_string().contains("limits.memory"), "{error}");
+}
+
+#[tokio::test]
+async fn zero_replicas_unload_the_code_and_a_call_wakes_it() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    assert_eq!(running.metric("fawn_functions_loaded"), 1.0);
+    running.node.scale(&name("hello"), 0).await.unwrap();
+    assert_eq!(running.metric("fawn_functions_loaded"), 0.0);
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().available_replicas, 0);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().available_replicas, 1);
+}
+
+#[tokio::test]
+async fn a_function_has_room_for_replicas_times_max_inflight() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let mut spec = running.stored("slow", guests::HTTP_ENDLESS).await;
+    spec.env_vars.insert("max_inflight".into(), "1".into());
+    running.node.deploy(spec).await.unwrap();
+    let _held = running.node.invoke(invocation("slow")).await.unwrap();
+    let error = running.node.invoke(invocation("slow")).await.unwrap_err();
+    assert!(matches!(error, Error::TooManyCalls { max_inflight: 1 }), "{error:?}");
+    running.node.scale(&name("slow"), 2).await.unwrap();
+    assert!(running.node.invoke(invocation("slow")).await.is_ok());
+}
+
+/// A registry that holds every pull until it is told.
+struct Held {
+    artifacts: ArtifactStore,
+    go: Notify,
+}
+
+#[async_trait::async_trait]
+impl ArtifactSource for Held {
+    async fn fetch(
+        &self,
+        image: &runtime_api::ImageReference,
+        _progress: &(dyn Fn(runtime_oci::Progress) + Send + Sync),
+    ) -> Result<runtime_api::Artifact> {
+        self.go.notified().await;
+        let missing = || Error::invalid("no-such-image", "there is no such image");
+        image.digest.and_then(|digest| self.artifacts.get(&digest)).ok_or_else(missing)
+    }
+}
+
+async fn settled(node: &Node, function: &str) -> Phase {
+    loop {
+        let status = node.status(&name(function)).await.unwrap();
+        if status.deployment.phase != Phase::Pending {
+            return status.deployment.phase;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_deploy_answers_pending_and_goes_on_after_a_restart() {
+    let machine = Machine { deploy_wait: Duration::from_millis(1), ..Machine::new() };
+    let held = |artifacts: &ArtifactStore| Arc::new(Held { artifacts: artifacts.clone(), go: Notify::new() });
+    let artifacts = machine.artifacts();
+    let running = machine.start_with(artifacts.clone(), held(&artifacts));
+    let good = running.stored("hello", guests::HELLO_HTTP).await;
+    assert_eq!(running.node.deploy(good.clone()).await.unwrap(), Deployed::Pending);
+    let status = running.node.status(&name("hello")).await.unwrap();
+    assert_eq!((status.available_replicas, status.deployment.phase), (0, Phase::Pending));
+    assert!(matches!(running.call("hello").await, Err(Error::Unavailable { .. })));
+    running.stop().await;
+
+    let source = held(&artifacts);
+    let running = machine.start_with(artifacts.clone(), source.clone());
+    source.go.notify_one();
+    assert_eq!(settled(&running.node, "hello").await, Phase::Ready);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+
+    // An update that fails late leaves what serves, and says why.
+    let bad = FunctionSpec { image: "registry.test/none:1".into(), ..good };
+    assert_eq!(running.node.update(bad).await.unwrap(), Deployed::Pending);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    source.go.notify_one();
+    assert_eq!(settled(&running.node, "hello").await, Phase::Failed);
+    let status = running.node.status(&name("hello")).await.unwrap();
+    assert_eq!(status.deployment.reason, "there is no such image");
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn code_of_another_wasmtime_or_none_is_compiled_before_it_is_called() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    running.stop().await;
+    remove_files(&machine.folder.path().join("code"));
+    let running = machine.start();
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    assert_eq!(running.metric("fawn_compiles_total"), 1.0);
+}
+
+fn remove_files(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
