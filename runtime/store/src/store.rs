@@ -61,15 +61,19 @@ pub(crate) struct Shared {
 type FreeBytes = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
 
 impl Store {
+    /// Whether a data directory has a store already.
+    pub fn exists(directory: &Path) -> bool {
+        // An interrupted first start can leave an empty file, which holds no records.
+        directory.join(DATABASE_FILE).metadata().is_ok_and(|metadata| metadata.len() > 0)
+    }
+
     /// Opens the store of a data directory, or makes it, and checks every page of it. Blocks on the disk.
     ///
     /// # Errors
     /// What is wrong with the file and what to do: another process has it, its key is lost, it is damaged.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(DATABASE_FILE);
-        // An interrupted first start can leave an empty file, which holds no records.
-        let exists = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-        let sealer = Sealer::load(&directory.join(KEY_FILE), exists)?;
+        let sealer = Sealer::load(&directory.join(KEY_FILE), Self::exists(directory))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)

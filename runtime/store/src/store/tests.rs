@@ -25,7 +25,9 @@ fn open_with_space(disk: &SimulatedDisk, free_bytes: u64) -> Result<Store> {
 #[tokio::test]
 async fn keeps_what_it_was_given_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
+    assert!(!Store::exists(folder.path()));
     let store = Store::open(folder.path()).unwrap();
+    assert!(Store::exists(folder.path()));
     store.put(SPECS, "b", b"2".to_vec()).await.unwrap();
     store.put(SPECS, "a", b"1".to_vec()).await.unwrap();
     store.put(SECRETS, "a", b"other table".to_vec()).await.unwrap();
