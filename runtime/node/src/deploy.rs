@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     node::Inner,
     record::{Record, Revision},
-    rules::CheckedSpec,
+    rules::{CheckedSpec, min_replicas},
     table::Entry,
 };
 
@@ -132,9 +132,10 @@ impl Inner {
         let record = current.as_ref().map(|entry| &entry.record);
         match prepared {
             Ok(prepared) => {
+                let replicas = current.as_ref().map_or(0, |entry| entry.replicas());
                 let record = Record {
                     created_at: record.map_or_else(Timestamp::now, |record| record.created_at),
-                    replicas: current.as_ref().map_or(0, |entry| entry.replicas()).max(prepared.min_replicas),
+                    replicas: replicas.max(min_replicas(&prepared.revision.spec)),
                     serving: Some(prepared.revision),
                     pending: None,
                     failure: None,
@@ -215,12 +216,11 @@ impl Inner {
         let pool = self.pool(&checked, &revision)?;
         job.set_stage("loading".into());
         pool.warm().await?;
-        Ok(Prepared { min_replicas: checked.min_replicas(), revision, pool })
+        Ok(Prepared { revision, pool })
     }
 }
 
 struct Prepared {
-    min_replicas: u64,
     revision: Revision,
     pool: Arc<InstancePool>,
 }

@@ -15,7 +15,7 @@ use crate::{
     deploy::Jobs,
     metrics,
     record::{Record, Records, Revision},
-    rules::{CheckedSpec, NodeRules, checked_name, no_namespace},
+    rules::{CheckedSpec, NodeRules, checked_name, min_replicas, no_namespace},
     table::{Entry, Table, pending_status},
 };
 
@@ -98,13 +98,14 @@ impl Node {
             version: config.version,
         });
         let records = inner.records.all()?;
-        let entries: Vec<Entry> =
-            records.into_iter().map(|(name, record)| inner.take_up(name, record)).collect::<Result<_>>()?;
-        inner.table.fill(entries.into_iter());
+        inner.table.fill(records.into_iter().map(|(name, record)| inner.take_up(name, record)));
         metrics::register(&inner, registry)?;
         for entry in inner.table.all() {
             let Some(pending) = entry.record.pending.clone() else { continue };
-            inner.resume(inner.rules.check(pending)?);
+            match inner.rules.check(pending) {
+                Ok(checked) => inner.resume(checked),
+                Err(error) => tracing::error!(function = %entry.name, %error, "the deployment cannot go on"),
+            }
         }
         inner.tasks.spawn(inner.clone().keep_house());
         Ok(Self { inner })
@@ -119,12 +120,20 @@ impl Node {
 }
 
 impl Inner {
-    fn take_up(&self, name: FunctionName, record: Record) -> Result<Entry> {
-        let pool = match &record.serving {
-            Some(revision) => Some(self.pool(&self.rules.check(revision.spec.clone())?, revision)?),
-            None => None,
-        };
-        Ok(Entry::new(name, record, pool))
+    /// A function as the store has it. One that this node can no longer run is kept, and says so.
+    fn take_up(&self, name: FunctionName, mut record: Record) -> Entry {
+        let pool = record.serving.as_ref().map(|revision| {
+            let checked = self.rules.check(revision.spec.clone())?;
+            self.pool(&checked, revision)
+        });
+        match pool.transpose() {
+            Ok(pool) => Entry::new(name, record, pool),
+            Err(error) => {
+                tracing::error!(function = %name, %error, "the function cannot be run by this node any more");
+                record.failure = Some(error.to_string());
+                Entry::new(name, record, None)
+            }
+        }
     }
 
     pub(crate) fn pool(&self, checked: &CheckedSpec, revision: &Revision) -> Result<Arc<InstancePool>> {
@@ -186,14 +195,15 @@ impl Inner {
     }
 
     /// A call for a function at zero replicas; the change is saved behind the call's back.
-    fn wake(self: &Arc<Self>, entry: &Arc<Entry>, min_replicas: u64) {
-        if !entry.wake(min_replicas) {
+    fn wake(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let replicas = entry.record.serving.as_ref().map_or(1, |revision| min_replicas(&revision.spec));
+        if !entry.wake(replicas) {
             return;
         }
         tracing::info!(function = %entry.name, "woken by a call");
         let (inner, name) = (self.clone(), entry.name.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = inner.set_replicas(&name, min_replicas).await {
+            if let Err(error) = inner.set_replicas(&name, replicas).await {
                 tracing::warn!(function = %name, %error, "the number of replicas could not be saved");
             }
         });
@@ -272,14 +282,9 @@ impl Provider for Node {
 
     async fn invoke(&self, invocation: Invocation) -> Result<Response> {
         let entry = self.inner.entry(&invocation.function)?;
-        let Some(pool) = &entry.pool else {
-            return Err(Error::Unavailable {
-                message: format!("function {} is still being deployed", entry.name),
-                source: None,
-            });
-        };
+        let Some(pool) = &entry.pool else { return Err(entry.not_ready()) };
         if entry.replicas() == 0 {
-            self.inner.wake(&entry, 1);
+            self.inner.wake(&entry);
         }
         let room = entry.room(pool.settings().max_inflight);
         pool.invoke(invocation, room).await

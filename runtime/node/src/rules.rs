@@ -86,6 +86,12 @@ pub(crate) fn no_namespace(namespace: &str) -> Error {
     )
 }
 
+/// Replicas to begin with and to wake to: `com.openfaas.scale.min`, and at least one (`OpenFaaS`).
+pub(crate) fn min_replicas(spec: &FunctionSpec) -> u64 {
+    let label = spec.labels.get("com.openfaas.scale.min");
+    label.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
 /// Refuses by name what would otherwise be ignored at the user's cost.
 fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
     let refuse = |what: &str, instead: &str| {
@@ -123,12 +129,6 @@ impl CheckedSpec {
     /// Memory that an instance may use, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.limits.memory_bytes
-    }
-
-    /// Replicas to begin with: `com.openfaas.scale.min`, and at least one.
-    pub(crate) fn min_replicas(&self) -> u64 {
-        let label = self.spec.labels.get("com.openfaas.scale.min");
-        label.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
     }
 
     /// How the engine is to run the module.

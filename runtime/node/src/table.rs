@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use runtime_api::{DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, FunctionStatus, Phase};
+use runtime_api::{DEFAULT_NAMESPACE, Deployment, Error, FunctionName, FunctionSpec, FunctionStatus, Phase};
 use runtime_wasm::InstancePool;
 
 use crate::record::Record;
@@ -74,6 +74,15 @@ impl Entry {
     /// Calls that may be in flight: replicas times `max_inflight`, where that is set.
     pub(crate) fn room(&self, max_inflight: u64) -> u64 {
         if max_inflight == 0 { u64::MAX } else { self.replicas().max(1).saturating_mul(max_inflight) }
+    }
+
+    /// Why there is nothing to call.
+    pub(crate) fn not_ready(&self) -> Error {
+        let message = match &self.record.failure {
+            Some(failure) => format!("function {} is not ready: {failure}", self.name),
+            None => format!("function {} is still being deployed", self.name),
+        };
+        Error::Unavailable { message, source: None }
     }
 
     /// What it is to the outside; `stage` tells of a deployment under way.

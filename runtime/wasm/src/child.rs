@@ -9,7 +9,7 @@ use std::{
 
 use runtime_api::{ArtifactKind, Error, Result};
 use runtime_egress::Policy;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use wasmtime::{Module, component::Component};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -83,6 +83,8 @@ fn limit_process() -> io::Result<()> {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     rustix::process::nice(10)?;
+    // A node that is killed leaves no compilation behind.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())
 }
 

@@ -31,9 +31,8 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    engine::overloaded,
     guest_log::GuestLog,
-    instance::{Refused, State, new_store},
+    instance::{State, new_store},
     pool::{Call, Room},
 };
 
@@ -285,10 +284,7 @@ impl Guest {
             Err(_) => Some(Failure::Late),
             Ok(Finished { result, store }) => {
                 let error = result.take()?;
-                Some(Failure::Error(match store.data().usage.refused {
-                    Some(Refused::Budget) => overloaded("the node has no memory to spare for this call"),
-                    _ => trapped(error),
-                }))
+                Some(Failure::Error(store.data().lacked_room(&error).unwrap_or_else(|| trapped(error))))
             }
         }
     }

@@ -1,15 +1,16 @@
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use http_body_util::BodyExt;
+use runtime_api::Error;
 use runtime_egress::Policy;
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::SocketAddrUse};
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
 use crate::{
-    engine::{Engine, MemoryBudget},
+    engine::{Engine, MemoryBudget, overloaded},
     outgoing,
 };
 
@@ -136,6 +137,17 @@ pub(crate) struct Usage {
     limit_bytes: u64,
     budget: Arc<MemoryBudget>,
     pub(crate) refused: Option<Refused>,
+}
+
+impl State {
+    /// Whether a call ended for want of room on the node, and not by the guest's doing.
+    pub(crate) fn lacked_room(&self, error: &wasmtime::Error) -> Option<Error> {
+        if self.usage.refused == Some(Refused::Budget) {
+            return Some(overloaded("the node has no memory to spare for this call"));
+        }
+        let full = error.downcast_ref::<PoolConcurrencyLimitError>();
+        full.map(|_| overloaded("the node's instance pool is full"))
+    }
 }
 
 /// Why memory was refused.

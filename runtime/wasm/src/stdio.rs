@@ -8,9 +8,8 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre};
 
 use crate::{
     cgi,
-    engine::overloaded,
     guest_log::GuestLog,
-    instance::{Refused, State, new_store},
+    instance::{State, new_store},
     output::{Failure, Output},
     pool::{Call, StdioSettings},
     sniff,
@@ -54,12 +53,13 @@ pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocatio
         Ok(Err(error)) => ended(error),
         Err(_) => End::Late,
     };
-    let refused = store.data().usage.refused;
+    if let End::Trap(error) = &end
+        && let Some(overloaded) = store.data().lacked_room(error)
+    {
+        return Err(overloaded);
+    }
     // Gives the instance back before the answer is read.
     drop(store);
-    if matches!((&end, refused), (End::Trap(_), Some(Refused::Budget))) {
-        return Err(overloaded("the node has no memory to spare for this call"));
-    }
     answer(&call, end, output, &parts.headers, &log).await
 }
 
