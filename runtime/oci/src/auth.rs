@@ -1,7 +1,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http_auth::ChallengeParser;
 use reqwest::{
-    StatusCode, Url,
+    Client, RequestBuilder, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 use runtime_api::{Error, Result};
@@ -137,44 +137,22 @@ impl Session<'_> {
 
     async fn token(
         &self,
-        mut realm: Url,
+        realm: Url,
         service: Option<String>,
         credentials: Option<Credentials>,
         access: Access,
     ) -> Result<Authorization> {
+        let anonymous = credentials.is_none();
         let actions = match access {
             Access::Pull => "pull",
             Access::Push => "pull,push",
         };
+        // Asked for as we mean it, whatever the registry's challenge says.
         let scope = format!("repository:{}:{actions}", self.endpoint.repository);
-        let parameters = [("service", service.as_deref().unwrap_or_default()), ("scope", scope.as_str())];
-        let parameters = parameters.into_iter().filter(|(_, value)| !value.is_empty());
-        let anonymous = credentials.is_none();
+        let mut parameters = vec![("scope", scope.as_str())];
+        parameters.extend(service.as_deref().map(|service| ("service", service)));
         let client = self.client_for(&realm).await?;
-        let request = match credentials {
-            // OAuth 2.0 as registries do it (Docker's "OAuth2 token authentication").
-            Some(Credentials::IdentityToken(token)) => {
-                let fixed = [
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "fawn"),
-                    ("refresh_token", token.as_str()),
-                ];
-                let form =
-                    Serializer::new(String::new()).extend_pairs(fixed).extend_pairs(parameters).finish();
-                client
-                    .post(realm.clone())
-                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(form)
-            }
-            Some(Credentials::Password { username, password }) => {
-                realm.query_pairs_mut().extend_pairs(parameters);
-                client.get(realm.clone()).header(AUTHORIZATION, basic(&username, &password))
-            }
-            None => {
-                realm.query_pairs_mut().extend_pairs(parameters);
-                client.get(realm.clone())
-            }
-        };
+        let request = token_request(client, realm.clone(), &parameters, credentials);
         let response = request.send().await.map_err(|error| unanswered(&realm, error))?;
         let host = authority(&realm);
         match response.status() {
@@ -186,9 +164,9 @@ impl Session<'_> {
                 });
             }
             status => {
-                let whose = &self.endpoint.host;
+                let own = &self.endpoint.host;
                 let message =
-                    format!("{host} gives no token for {whose} ({status}): check the name, or log in again");
+                    format!("{host} gives no token for {own} ({status}): check the name, or log in again");
                 return Err(Error::invalid("unauthorized", message));
             }
         }
@@ -197,6 +175,28 @@ impl Session<'_> {
         let token = token
             .ok_or_else(|| Error::invalid("invalid-token", format!("the answer of {host} has no token")))?;
         Ok(Authorization::Bearer { token, anonymous })
+    }
+}
+
+fn token_request(
+    client: &Client,
+    mut realm: Url,
+    parameters: &[(&str, &str)],
+    credentials: Option<Credentials>,
+) -> RequestBuilder {
+    if let Some(Credentials::IdentityToken(token)) = credentials {
+        // OAuth 2.0 as registries do it (Docker's "OAuth2 token authentication").
+        let fixed =
+            [("grant_type", "refresh_token"), ("client_id", "fawn"), ("refresh_token", token.as_str())];
+        let form = Serializer::new(String::new()).extend_pairs(fixed).extend_pairs(parameters).finish();
+        return client.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+    }
+    realm.query_pairs_mut().extend_pairs(parameters);
+    match credentials {
+        Some(Credentials::Password { username, password }) => {
+            client.get(realm).header(AUTHORIZATION, basic(&username, &password))
+        }
+        _ => client.get(realm),
     }
 }
 

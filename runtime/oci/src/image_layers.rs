@@ -74,9 +74,7 @@ fn read_file(entry: &mut Entry<'_, Limited>, path: &str, store: &ArtifactStore) 
         );
         return Err(Error::invalid("unsupported-artifact", message));
     }
-    let mut incoming = Incoming::new(store)?;
-    incoming.take(entry, unreadable)?;
-    Ok(incoming)
+    Incoming::receive(store, entry, unreadable)
 }
 
 fn refuse_links(entry: &Entry<'_, Limited>, path: &str) -> Result<()> {

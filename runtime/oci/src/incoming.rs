@@ -11,7 +11,8 @@ use tempfile::NamedTempFile;
 use crate::{ArtifactStore, store::unwritable};
 
 /// As much as tells what a file is.
-const HEAD_BYTES: usize = 8;
+const HEAD_BYTES: u64 = 8;
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// A module on its way into the store: a temporary file until [`Incoming::keep`], and gone if dropped before.
 pub(crate) struct Incoming {
@@ -19,67 +20,44 @@ pub(crate) struct Incoming {
     file: NamedTempFile,
     hasher: Sha256,
     size_bytes: u64,
-    head: Vec<u8>,
+    kind: ArtifactKind,
 }
 
 impl Incoming {
-    pub(crate) fn new(store: &ArtifactStore) -> Result<Self> {
-        let file = NamedTempFile::new_in(store.temporary_folder())
-            .map_err(|error| unwritable(store.temporary_folder(), error))?;
-        Ok(Self { store: store.clone(), file, hasher: Sha256::new(), size_bytes: 0, head: Vec::new() })
-    }
-
-    /// Takes all of `reader`, whose failures `unreadable` explains.
-    pub(crate) fn take(
-        &mut self,
+    /// Takes all of `reader`, whose failures `unreadable` explains. What is not WebAssembly is refused by its first
+    /// bytes, before any file is made.
+    pub(crate) fn receive(
+        store: &ArtifactStore,
         reader: &mut dyn Read,
         unreadable: impl Fn(io::Error) -> Error,
-    ) -> Result<()> {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(error)),
-            };
-            self.write(buffer.get(..read).unwrap_or_default())?;
+    ) -> Result<Self> {
+        let mut bytes = Vec::with_capacity(BUFFER_BYTES);
+        reader.take(HEAD_BYTES).read_to_end(&mut bytes).map_err(&unreadable)?;
+        let kind = ArtifactKind::sniff(&bytes).ok_or_else(|| refuse(&bytes))?;
+        let folder = store.temporary_folder();
+        let file = NamedTempFile::new_in(folder).map_err(|error| unwritable(folder, error))?;
+        let mut incoming = Self { store: store.clone(), file, hasher: Sha256::new(), size_bytes: 0, kind };
+        while !bytes.is_empty() {
+            incoming.write(&bytes)?;
+            bytes.clear();
+            reader.take(BUFFER_BYTES as u64).read_to_end(&mut bytes).map_err(&unreadable)?;
         }
+        Ok(incoming)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.size_bytes += bytes.len() as u64;
         let limit = self.store.max_module_bytes();
         if self.size_bytes > limit {
-            return Err(Error::invalid(
-                "too-large",
-                format!("the module is larger than {limit} bytes, the limit here"),
-            ));
+            let message = format!("the module is larger than {limit} bytes, the limit here");
+            return Err(Error::invalid("too-large", message));
         }
-        self.sniff(bytes)?;
         self.hasher.update(bytes);
         self.file.write_all(bytes).map_err(|error| unwritable(self.file.path(), error))
     }
 
-    /// Refuses what is not WebAssembly as soon as its first bytes are there.
-    fn sniff(&mut self, bytes: &[u8]) -> Result<()> {
-        let missing = HEAD_BYTES - self.head.len();
-        if missing > 0 {
-            self.head.extend(bytes.iter().take(missing));
-            if self.head.len() == HEAD_BYTES {
-                self.kind()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn kind(&self) -> Result<ArtifactKind> {
-        ArtifactKind::sniff(&self.head).ok_or_else(|| refuse(&self.head))
-    }
-
     /// Puts the module in place, durably, under its own digest. Whatever it came from must have been checked before.
     pub(crate) fn keep(self) -> Result<Artifact> {
-        let kind = self.kind()?;
         let digest = Digest(self.hasher.finalize().into());
         let path = self.store.module_path(&digest);
         let persist = || {
@@ -89,7 +67,14 @@ impl Incoming {
             runtime_store::sync_directory(self.store.module_folder())
         };
         persist().map_err(|error| unwritable(&path, error))?;
-        Ok(Artifact { digest, size_bytes: self.size_bytes, kind, args: Vec::new(), env: Vec::new(), path })
+        Ok(Artifact {
+            digest,
+            size_bytes: self.size_bytes,
+            kind: self.kind,
+            args: Vec::new(),
+            env: Vec::new(),
+            path,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use reqwest::Response;
 use runtime_api::{Artifact, Digest, Error, ImageReference, Result};
@@ -8,6 +8,7 @@ use runtime_api::{Artifact, Digest, Error, ImageReference, Result};
 use crate::{
     ArtifactStore, Progress,
     image_layers::{self, Finding},
+    incoming::Incoming,
     layout::{self, Entrypoint, ImageConfig, Layout},
     manifest::{ACCEPTED, Check, Content, Document, digest_of, expect, parse},
     pipe::{Pipe, Reader, blocking},
@@ -96,19 +97,21 @@ impl<'a> Pull<'a> {
     async fn document(&mut self, kind: &str, content: Content, accept: &'static str) -> Result<Bytes> {
         let digest = content.digest.to_string();
         let url = self.session.endpoint.url(kind, &digest)?;
-        let response = self.session.get(url, accept, &digest).await?;
-        // One byte more than promised is enough to see that it is too many.
-        let bytes = read_all(response, content.size_bytes + 1, &digest).await?;
-        let mut check = Check::new(content);
-        check.update(&bytes)?;
+        let mut response = self.session.get(url, accept, &digest).await?;
+        let (mut bytes, mut check) = (BytesMut::new(), Check::new(content));
+        while let Some(chunk) = next_chunk(&mut response).await? {
+            check.update(&chunk)?;
+            bytes.extend_from_slice(&chunk);
+        }
         check.finish()?;
-        Ok(bytes)
+        Ok(bytes.freeze())
     }
 
     async fn module(&mut self, layer: &OciDescriptor) -> Result<Artifact> {
         let content = Content::layer(layer, self.store.max_module_bytes())?;
         let store = self.store.clone();
-        let incoming = self.download(content, move |reader| store.take(reader)).await?;
+        let receive = move |mut reader: Reader| Incoming::receive(&store, &mut reader, Error::internal);
+        let incoming = self.download(content, receive).await?;
         blocking(|| incoming.keep()).await
     }
 

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::{
     incoming::Incoming,
-    pipe::{Pipe, Reader, blocking},
+    pipe::{Pipe, blocking},
 };
 
 /// Modules by digest, under a directory that the caller owns. Clones share it.
@@ -91,7 +91,7 @@ impl ArtifactStore {
     /// `Invalid` when it is too large, is not WebAssembly, or was cut off.
     pub async fn insert(&self, mut module: Body) -> Result<Artifact> {
         let store = self.clone();
-        let mut pipe = Pipe::start(move |reader| store.take(reader));
+        let mut pipe = Pipe::start(move |mut reader| Incoming::receive(&store, &mut reader, Error::internal));
         let fed = loop {
             match module.frame().await {
                 None => break Ok(()),
@@ -139,13 +139,6 @@ impl ArtifactStore {
     /// The largest module it takes, in bytes.
     pub fn max_module_bytes(&self) -> u64 {
         self.0.max_module_bytes
-    }
-
-    /// Reads a module into a temporary file.
-    pub(crate) fn take(&self, mut reader: Reader) -> Result<Incoming> {
-        let mut incoming = Incoming::new(self)?;
-        incoming.take(&mut reader, Error::internal)?;
-        Ok(incoming)
     }
 
     /// What the image of that manifest was found to be, if its module is here.

@@ -272,3 +272,6 @@ pub(crate) fn unanswered(url: &Url, error: reqwest::Error) -> Error {
     // The address may have a signature in it that gives access.
     Error::unavailable(message, error.without_url())
 }
+
+#[cfg(test)]
+mod tests;

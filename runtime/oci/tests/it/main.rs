@@ -1,0 +1,20 @@
+//! The crate as a whole, against a registry in this process that does what it is told, however wrong.
+
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
+mod pull;
+#[cfg(test)]
+mod push;
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod store;

@@ -1,0 +1,143 @@
+use bytes::Bytes;
+use http::Response;
+use runtime_api::{ArtifactKind, ImageReference, full};
+use runtime_oci::{ModuleDescription, WasmOs};
+use serde_json::{Value, json};
+
+use crate::{
+    bench::Bench,
+    fake::{Plain, challenge, digest, status},
+    images::{COMPONENT, MODULE, module_of},
+};
+
+fn module() -> ModuleDescription {
+    ModuleDescription {
+        kind: ArtifactKind::Module,
+        os: WasmOs::Wasip1,
+        imports: Vec::new(),
+        exports: Vec::new(),
+        target: None,
+    }
+}
+
+fn component() -> ModuleDescription {
+    ModuleDescription {
+        kind: ArtifactKind::Component,
+        os: WasmOs::Wasip2,
+        imports: vec!["wasi:io/streams@0.2.3".into()],
+        exports: vec!["wasi:http/incoming-handler@0.2.3".into()],
+        target: Some("wasi:http/proxy".into()),
+    }
+}
+
+async fn push(
+    bench: &Bench,
+    name: &str,
+    bytes: Vec<u8>,
+    about: ModuleDescription,
+) -> runtime_api::Result<String> {
+    let image = ImageReference::parse(&bench.fake.image(name)).unwrap();
+    bench.registry.push(&image, Bytes::from(bytes), about).await.map(|digest| digest.to_string())
+}
+
+#[tokio::test]
+async fn what_is_pushed_can_be_pulled() {
+    let bench = Bench::start().await;
+    // More than one chunk of an upload.
+    let large = module_of(1_000_000);
+    let pushed = push(&bench, "me/hello:v1", large.clone(), module()).await.unwrap();
+    let artifact = bench.fetch("me/hello:v1").await.unwrap();
+    assert_eq!(artifact.digest.to_string(), digest(&large));
+    assert_eq!(bench.fetch(&format!("me/hello@{pushed}")).await.unwrap(), artifact);
+}
+
+#[tokio::test]
+async fn the_layout_is_the_cncf_s() {
+    let bench = Bench::start().await;
+    push(&bench, "me/hello:v1", COMPONENT.to_vec(), component()).await.unwrap();
+    let seen = bench.fake.seen();
+    let put = seen.iter().find(|seen| seen.path == "/v2/me/hello/manifests/v1").unwrap();
+    let manifest: Value = serde_json::from_slice(&put.body).unwrap();
+    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(manifest["annotations"]["org.opencontainers.image.title"], "hello");
+    let layer = json!({
+        "mediaType": "application/wasm",
+        "digest": digest(COMPONENT),
+        "size": COMPONENT.len(),
+        "annotations": {"org.opencontainers.image.title": "hello.wasm"},
+    });
+    assert_eq!(manifest["layers"], json!([layer]));
+
+    let config = seen.iter().find(|seen| digest(&seen.body) == manifest["config"]["digest"]).unwrap();
+    let mut config: Value = serde_json::from_slice(&config.body).unwrap();
+    assert!(config["created"].take().as_str().unwrap().ends_with('Z'));
+    let expected = json!({
+        "created": null,
+        "architecture": "wasm",
+        "os": "wasip2",
+        "layerDigests": [digest(COMPONENT)],
+        "component": {
+            "exports": ["wasi:http/incoming-handler@0.2.3"],
+            "imports": ["wasi:io/streams@0.2.3"],
+            "target": "wasi:http/proxy",
+        },
+    });
+    assert_eq!(config, expected);
+}
+
+#[tokio::test]
+async fn a_push_authenticates_as_a_pull_does() {
+    let bench = Bench::logged_in().await;
+    bench.fake.serve_at("/v2/", "{}");
+    let realm = format!("Bearer realm=\"http://{}/token\"", bench.fake.address);
+    bench.fake.guard(move |seen| {
+        let free = seen.path.starts_with("/token") || seen.authorization.as_deref() == Some("Bearer right");
+        (!free).then(|| challenge(&realm))
+    });
+    bench.fake.serve_at("/token", r#"{"token": "right"}"#);
+    push(&bench, "me/hello:v1", MODULE.to_vec(), module()).await.unwrap();
+    let token = bench.fake.paths().into_iter().find(|path| path.starts_with("/token")).unwrap();
+    assert_eq!(token, "/token?scope=repository%3Ame%2Fhello%3Apull%2Cpush");
+
+    let bench = Bench::logged_in().await;
+    bench.fake.guard(|seen| {
+        let right = seen.authorization.as_deref() == Some("Basic bWU6c2VjcmV0");
+        (!right).then(|| challenge("Basic realm=\"here\""))
+    });
+    push(&bench, "me/hello:v1", MODULE.to_vec(), module()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_pushed_is_not_tried() {
+    let bench = Bench::start().await;
+    let pinned = format!("hello@{}", digest(MODULE));
+    for (name, bytes, about, expected) in [
+        (pinned.as_str(), MODULE.to_vec(), module(), "invalid-image"),
+        ("hello:v1", b"#!/bin/sh".to_vec(), module(), "not-wasm"),
+        ("hello:v1", MODULE.to_vec(), component(), "not-wasm"),
+        ("hello:v1", module_of(2 << 20), module(), "too-large"),
+    ] {
+        assert_eq!(push(&bench, name, bytes, about).await.unwrap_err().code(), expected);
+    }
+    let local = ImageReference::parse("fawn.local/module:v1").unwrap();
+    let refused = bench.registry.push(&local, MODULE.into(), module()).await.unwrap_err();
+    assert_eq!(refused.code(), "invalid-image");
+    assert!(bench.fake.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_a_push_is_quoted() {
+    let bench = Bench::start().await;
+    let refusals: [(Plain, &str); 4] = [
+        (|| status(403), "unauthorized"),
+        (|| Response::builder().status(405).body(full("read only")).unwrap(), "registry-refused"),
+        (|| status(500), "unavailable"),
+        (|| challenge("Basic"), "unauthorized"),
+    ];
+    for (refusal, expected) in refusals {
+        bench.fake.guard(move |seen| (seen.method != "GET").then(refusal));
+        let error = push(&bench, "hello:v1", MODULE.to_vec(), module()).await.unwrap_err();
+        assert_eq!(error.code(), expected, "{error}");
+    }
+}
