@@ -16,6 +16,9 @@ use crate::{Error, Policy, Result, address::plain};
 /// A resolver that takes longer is as good as down.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// No wait is longer, whatever is asked for: the clock cannot count to just any duration.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// A name with more addresses than this is tried no further.
 const MAX_ADDRESSES: usize = 16;
 
@@ -47,7 +50,7 @@ pub async fn resolve(policy: &Policy, host: &str, port: u16) -> Result<Vec<Socke
 /// # Errors
 /// As [`resolve`]; then why the last address tried did not take the connection.
 pub async fn connect(policy: &Policy, host: &str, port: u16, limit: Duration) -> Result<TcpStream> {
-    let deadline = Instant::now() + limit;
+    let deadline = deadline_after(limit);
     let timed_out = || Error::ConnectTimedOut { host: host.to_owned(), port, limit };
     let addresses = timeout_at(deadline, resolve(policy, host, port)).await.map_err(|_| timed_out())??;
     let mut outcome = timed_out();
@@ -72,6 +75,11 @@ fn prepared(stream: TcpStream, host: &str, port: u16) -> Result<TcpStream> {
         source,
     })?;
     Ok(stream)
+}
+
+/// When a time that a guest may have chosen is over.
+pub(crate) fn deadline_after(limit: Duration) -> Instant {
+    Instant::now() + limit.min(LONGEST)
 }
 
 /// One spelling of a host for rules and resolver: lower case, no brackets, no dot at the end.

@@ -15,11 +15,15 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{timeout, timeout_at},
 };
 use tracing::debug;
 
-use crate::{Error, Policy, Result, connect, tls};
+use crate::{
+    Error, Policy, Result,
+    connect::{connect, deadline_after},
+    tls,
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -57,7 +61,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (request, target) = prepare(request)?;
-    let deadline = Instant::now() + timeouts.connect;
+    let deadline = deadline_after(timeouts.connect);
     let stream = connect(policy, &target.host, target.port, timeouts.connect).await?;
     if !target.secure {
         return exchange(TokioIo::new(stream), request, &target, timeouts.first_byte).await;
