@@ -9,5 +9,5 @@ mod routes;
 mod status;
 
 pub use call_id::{CALL_ID, call_id};
-pub use routes::{Parameters, is_route_name, list_functions, system_routes};
+pub use routes::{Parameters, health_routes, is_route_name, list_functions, system_routes};
 pub use status::{Failure, answer, answer_failures, no_route};

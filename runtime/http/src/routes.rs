@@ -33,10 +33,16 @@ pub fn system_routes(provider: Arc<dyn Provider>) -> Router {
         .route("/system/namespaces", get(namespaces))
         .route("/system/info", get(info))
         .route("/system/artifacts", post(store_artifact))
-        .route("/healthz", get(health))
+        .with_state(provider.clone())
+        .merge(health_routes(provider))
         .fallback(async || Failure::from(no_route()))
         .layer(middleware::from_fn(answer_failures))
-        .with_state(provider)
+}
+
+/// `/healthz`, which is for everybody.
+pub fn health_routes(provider: Arc<dyn Provider>) -> Router {
+    let routes = Router::new().route("/healthz", get(health)).with_state(provider);
+    routes.layer(middleware::from_fn(answer_failures))
 }
 
 /// The functions of the namespace that the query names.
@@ -200,6 +206,6 @@ fn namespace_of(query: &Parameters) -> &str {
     query.get("namespace").map_or("", String::as_str)
 }
 
-fn first_of<'a>([first, second]: [&'a str; 2]) -> &'a str {
+fn first_of([first, second]: [&str; 2]) -> &str {
     if first.is_empty() { second } else { first }
 }

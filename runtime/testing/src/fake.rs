@@ -1,19 +1,19 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll},
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtime_api::{
-    ArtifactKind, Body, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error, FunctionName, FunctionSpec,
-    FunctionStatus, ImageReference, Invocation, Phase, Provider, ProviderInfo, Response, Result,
-    StoredArtifact, VersionInfo,
+    ArtifactKind, Body, BodyError, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error, FunctionName,
+    FunctionSpec, FunctionStatus, ImageReference, Invocation, Phase, Provider, ProviderInfo, Response,
+    Result, StoredArtifact, VersionInfo,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -27,7 +27,6 @@ pub struct FakeProvider {
     scripts: Mutex<HashMap<FunctionName, Script>>,
     failures: Mutex<VecDeque<Error>>,
     in_flight: Arc<watch::Sender<usize>>,
-    lookups: AtomicU64,
 }
 
 impl FakeProvider {
@@ -67,11 +66,6 @@ impl FakeProvider {
     /// How many calls are running: begun, and neither dropped nor read to their end.
     pub fn in_flight(&self) -> watch::Receiver<usize> {
         self.in_flight.subscribe()
-    }
-
-    /// How many calls came in, for functions known and unknown.
-    pub fn lookups(&self) -> u64 {
-        self.lookups.load(Relaxed)
     }
 
     fn failure(&self) -> Result<()> {
@@ -129,7 +123,6 @@ impl Provider for FakeProvider {
     }
 
     async fn invoke(&self, invocation: Invocation) -> Result<Response> {
-        self.lookups.fetch_add(1, Relaxed);
         if !lock(&self.functions).contains_key(&invocation.function) {
             return Err(unknown(&invocation.function));
         }
@@ -139,13 +132,7 @@ impl Provider for FakeProvider {
             Some(script) => script(invocation).await?,
             None => http::Response::new(invocation.request.into_body()),
         };
-        Ok(response.map(|body| {
-            let until_dropped = move |frame| {
-                let _running = &running;
-                frame
-            };
-            body.map_frame(until_dropped).boxed_unsync()
-        }))
+        Ok(response.map(|inner| UntilDropped { inner, _running: running }.boxed_unsync()))
     }
 
     async fn namespaces(&self) -> Result<Vec<String>> {
@@ -190,6 +177,32 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// A body that keeps its call counted as running.
+struct UntilDropped {
+    inner: Body,
+    _running: Running,
+}
+
+impl http_body::Body for UntilDropped {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 

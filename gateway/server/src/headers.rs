@@ -1,0 +1,120 @@
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+/// When the gateway took a call, in nanoseconds since 1970 (`OpenFaaS`).
+pub(crate) const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
+/// Which gateway answered (`OpenFaaS`).
+pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers that are about one connection (RFC 9110 §7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Makes a client's headers those that the function sees, but for what names the call.
+pub(crate) fn forward_request(headers: &mut HeaderMap, peer: IpAddr) {
+    let host = headers.get(HOST).cloned();
+    strip_hop_by_hop(headers);
+    if let (Some(host), false) = (host, headers.contains_key(&FORWARDED_HOST)) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    let peer = peer.to_string();
+    let mut path: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    path.push(peer.as_bytes());
+    // Joined from valid values, so it is valid.
+    if let Ok(path) = HeaderValue::try_from(path.join(&b", "[..])) {
+        headers.insert(FORWARDED_FOR, path);
+    }
+}
+
+/// Makes a function's headers those that the client sees. `body_size` is the body's length where it is known.
+pub(crate) fn forward_response(
+    headers: &mut HeaderMap,
+    method: &Method,
+    body_size: Option<u64>,
+    request_type: Option<HeaderValue>,
+) {
+    strip_hop_by_hop(headers);
+    // A length is the server's to say. The function's word counts only where nobody else knows, and it makes sense.
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let known = body_size.is_some() && *method != Method::HEAD;
+    headers.remove(CONTENT_LENGTH);
+    if let (Some(length), false) = (declared, known) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if !headers.contains_key(CONTENT_TYPE) {
+        // The provider of OpenFaaS does so.
+        let fallback = request_type.unwrap_or(HeaderValue::from_static("text/plain"));
+        headers.insert(CONTENT_TYPE, fallback);
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let lines = lines.iter().copied();
+        lines.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_length_is_told_only_where_it_can_be_true() {
+        for (method, declared, body_size, told) in [
+            (Method::GET, "5", Some(3), None),
+            (Method::GET, "5", None, Some("5")),
+            (Method::GET, "+5", None, Some("5")),
+            (Method::GET, "5, 5", None, None),
+            (Method::GET, "-1", None, None),
+            (Method::HEAD, "5", Some(0), Some("5")),
+        ] {
+            let mut headers = headers(&[("content-length", declared)]);
+            forward_response(&mut headers, &method, body_size, None);
+            let length = headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap());
+            assert_eq!(length, told, "{method} {declared} {body_size:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_type_is_the_requests() {
+        let request_type = || Some(HeaderValue::from_static("application/json"));
+        for (own, request, told) in [
+            (&[("content-type", "text/html")][..], request_type(), "text/html"),
+            (&[], request_type(), "application/json"),
+            (&[], None, "text/plain"),
+        ] {
+            let mut headers = headers(own);
+            forward_response(&mut headers, &Method::POST, None, request);
+            assert_eq!(headers[CONTENT_TYPE], told);
+        }
+    }
+}

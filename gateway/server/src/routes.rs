@@ -1,0 +1,85 @@
+use std::{env::consts::ARCH, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    middleware,
+    routing::get,
+};
+use http::StatusCode;
+use runtime_api::{FunctionName, FunctionStatus, Provider, ProviderInfo, Result, VersionInfo};
+use runtime_http::{
+    Failure, Parameters, answer_failures, health_routes, list_functions, no_route, system_routes,
+};
+use serde::Serialize;
+use tracing::warn;
+
+use crate::metrics::Metrics;
+
+/// What the routes need that are the gateway's own, in place of the provider's or before them.
+#[derive(Clone)]
+pub(crate) struct Backend {
+    provider: Arc<dyn Provider>,
+    metrics: Arc<Metrics>,
+    version: VersionInfo,
+}
+
+impl Backend {
+    pub(crate) fn new(provider: Arc<dyn Provider>, metrics: Arc<Metrics>, version: VersionInfo) -> Self {
+        Self { provider, metrics, version }
+    }
+
+    /// For those who have shown their credentials.
+    pub(crate) fn protected_routes(&self) -> Router {
+        let of_provider = system_routes(Arc::clone(&self.provider));
+        Router::new()
+            .route("/system/functions", get(list).fallback_service(of_provider.clone()))
+            .route("/system/info", get(info))
+            .route("/system/logs", get(async || StatusCode::NOT_IMPLEMENTED))
+            .fallback_service(of_provider)
+            .layer(middleware::from_fn(answer_failures))
+            .with_state(self.clone())
+    }
+
+    /// For everybody.
+    pub(crate) fn open_routes(&self) -> Router {
+        health_routes(Arc::clone(&self.provider))
+            .route(
+                "/",
+                get(async || "Fawn: functions are at /function/NAME, the OpenFaaS API is at /system\n"),
+            )
+            .fallback(async || Failure::from(no_route()))
+            .layer(middleware::from_fn(answer_failures))
+    }
+}
+
+async fn list(
+    State(backend): State<Backend>,
+    Query(query): Query<Parameters>,
+) -> Result<Json<Vec<FunctionStatus>>, Failure> {
+    let mut functions = list_functions(&*backend.provider, &query).await?;
+    for status in &mut functions {
+        let name = FunctionName::new(&status.name, &status.spec.namespace)?;
+        status.invocation_count = backend.metrics.completed(&name);
+    }
+    Ok(Json(functions))
+}
+
+/// What `/system/info` tells (`OpenFaaS` GatewayInfo).
+#[derive(Serialize)]
+struct Info {
+    provider: ProviderInfo,
+    version: VersionInfo,
+    arch: &'static str,
+}
+
+/// Always all of it: faas-cli fails on a part that is missing.
+async fn info(State(backend): State<Backend>) -> Json<Info> {
+    let provider = backend.provider.info().await.unwrap_or_else(|error| {
+        warn!(%error, "the provider does not say who it is");
+        let unknown = || "unknown".to_owned();
+        let version = VersionInfo { sha: unknown(), release: unknown() };
+        ProviderInfo { provider: unknown(), version, orchestration: unknown() }
+    });
+    Json(Info { provider, version: backend.version, arch: ARCH })
+}

@@ -1,0 +1,147 @@
+use gateway_server::Credentials;
+
+use crate::edge::Edge;
+
+pub(crate) fn admin() -> Credentials {
+    Credentials { user: "admin".into(), password: "secret".into() }
+}
+
+const ADMIN: &str = "Authorization: Basic YWRtaW46c2VjcmV0";
+
+/// Every path under `/system` and `/ui`, there or not, in all spellings, with its status for those let in.
+const PROTECTED: [(&str, &str, u16); 30] = [
+    ("GET", "/system/functions", 200),
+    ("POST", "/system/functions", 400),
+    ("PUT", "/system/functions", 400),
+    ("DELETE", "/system/functions", 400),
+    ("PATCH", "/system/functions", 405),
+    ("GET", "/system/function/f", 200),
+    ("GET", "/system/function/missing", 404),
+    ("POST", "/system/scale-function/f", 400),
+    ("POST", "/system/scale-function/", 400),
+    ("GET", "/system/namespaces", 200),
+    ("GET", "/system/info", 200),
+    ("POST", "/system/artifacts", 400),
+    ("GET", "/system/logs?name=f", 501),
+    ("POST", "/system/alert", 404),
+    ("GET", "/system/secrets", 404),
+    ("POST", "/system/secrets", 404),
+    ("GET", "/system/namespace/dev", 404),
+    ("POST", "/system/namespace/", 404),
+    ("GET", "/system/telemetry", 404),
+    ("GET", "/system", 404),
+    ("GET", "/system/", 404),
+    ("GET", "/system/x", 404),
+    ("GET", "/system//functions", 404),
+    ("GET", "/system/../system/functions", 404),
+    ("GET", "/system/%66unctions", 404),
+    ("GET", "http://other.example/system/functions", 200),
+    ("OPTIONS", "/system/functions", 405),
+    ("GET", "/ui", 404),
+    ("GET", "/ui/", 404),
+    ("GET", "/ui/index.html", 404),
+];
+
+/// Paths that look like protected ones and lead nowhere.
+const NOWHERE: [&str; 8] = [
+    "//system/functions",
+    "/./system/functions",
+    "/x/../system/functions",
+    "/%73ystem/functions",
+    "/SYSTEM/functions",
+    "/systems",
+    "/uix",
+    "/async-function/f",
+];
+
+#[tokio::test]
+async fn nothing_under_system_or_ui_answers_without_credentials() {
+    let edge = Edge::start_with(Some(admin()));
+    edge.provider.add("f");
+    for (method, target, status) in PROTECTED {
+        for header in [
+            "X-None: 1",
+            "Authorization: Basic YWRtaW46d3Jvbmc=",
+            "Authorization: Bearer ",
+            "Authorization: Basic ",
+        ] {
+            let answer = edge.request(method, target, &[header]).await;
+            assert_eq!(
+                (answer.status, answer.body.as_str()),
+                (401, "invalid credentials"),
+                "{method} {target} {header}"
+            );
+            assert_eq!(answer.header("www-authenticate"), "Basic realm=\"Restricted\"");
+            assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+            assert_eq!(answer.header("x-error-code"), "unauthenticated");
+        }
+        assert_eq!(edge.request(method, target, &[ADMIN]).await.status, status, "{method} {target}");
+    }
+    for target in NOWHERE {
+        assert_eq!(
+            edge.get(target).await.error(),
+            (404, "not-found".into(), "404 page not found"),
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn calls_and_health_are_for_everybody() {
+    let edge = Edge::start_with(Some(admin()));
+    edge.provider.add("f");
+    for target in ["/function/f", "/healthz", "/"] {
+        assert_eq!(edge.get(target).await.status, 200, "{target}");
+        assert_eq!(edge.request("GET", target, &["Authorization: Bearer "]).await.status, 200, "{target}");
+    }
+    assert_eq!(edge.request("HEAD", "/healthz", &[]).await.status, 200);
+    assert_eq!(edge.request("POST", "/healthz", &[]).await.status, 405);
+}
+
+#[tokio::test]
+async fn without_credentials_configured_any_are_tolerated() {
+    let edge = Edge::start();
+    for header in ["X-None: 1", "Authorization: Bearer ", "Authorization: Basic ****", "Authorization:"] {
+        assert_eq!(edge.request("GET", "/system/functions", &[header]).await.status, 200, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_is_managed_through_the_gateway() {
+    let edge = Edge::start();
+    let spec = r#"{"service":"hello","image":"registry.example/hello:1","labels":{}}"#;
+    assert_eq!(edge.send("PUT", "/system/functions", &[], spec).await.status, 404);
+    assert_eq!(edge.send("POST", "/system/functions", &[], spec).await.status, 202);
+    assert_eq!(edge.send("POST", "/system/functions", &[], spec).await.status, 409);
+    assert_eq!(edge.send("POST", "/system/scale-function/hello", &[], r#"{"replicas":2}"#).await.status, 202);
+    let too_large = edge.send("POST", "/system/functions", &[], &" ".repeat((1 << 20) + 1)).await;
+    assert_eq!(too_large.status, 413);
+    assert_eq!(edge.send("POST", "/function/hello", &[], "hi").await.body, "hi");
+    assert_eq!(
+        edge.send("DELETE", "/system/functions", &[], r#"{"functionName":"hello"}"#).await.status,
+        202
+    );
+    assert_eq!(edge.get("/function/hello").await.status, 404);
+}
+
+#[tokio::test]
+async fn info_is_never_in_part() {
+    let edge = Edge::start();
+    let version =
+        format!(r#""version":{{"sha":"abc123","release":"0.1.0"}},"arch":"{}"}}"#, std::env::consts::ARCH);
+    let provider = r#"{"provider":{"provider":"fake","version":{"sha":"abc123","release":"0.0.1"},"orchestration":"memory"},"#;
+    let info = edge.get("/system/info").await;
+    assert_eq!((info.status, info.body), (200, provider.to_owned() + &version));
+
+    edge.provider.fail_next(runtime_api::Error::unavailable("no node", "refused"));
+    let provider = r#"{"provider":{"provider":"unknown","version":{"sha":"unknown","release":"unknown"},"orchestration":"unknown"},"#;
+    let info = edge.get("/system/info").await;
+    assert_eq!((info.status, info.body), (200, provider.to_owned() + &version));
+}
+
+#[tokio::test]
+async fn health_is_the_providers() {
+    let edge = Edge::start();
+    edge.provider.fail_next(runtime_api::Error::Unavailable { message: "starting".into(), source: None });
+    assert_eq!(edge.get("/healthz").await.error(), (503, "unavailable".into(), "starting"));
+}

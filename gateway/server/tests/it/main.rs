@@ -1,0 +1,8 @@
+//! The gateway over real sockets, in front of a fake provider.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod access;
+mod calls;
+mod edge;
+mod metrics;
+mod streams;
