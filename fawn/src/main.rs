@@ -1,2 +1,34 @@
 //! Runs WebAssembly functions behind the OpenFaaS API.
-fn main() {}
+
+mod client;
+mod command_line;
+mod compile_module;
+mod completion;
+mod config;
+mod credentials;
+mod deploy;
+mod first_functions;
+mod inspect;
+mod memory;
+mod module_file;
+mod node;
+mod progress;
+mod push;
+mod registry;
+mod up;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command_line::CommandLine;
+
+fn main() -> ExitCode {
+    // Fails only when one is installed already, and nothing ran before this.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match CommandLine::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => usage::report(&error),
+    }
+}

@@ -1,0 +1,214 @@
+//! A client of the gateway's API: the part of faas-cli's work that `fawn deploy` does.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use runtime_api::{DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, Phase, StoredArtifact};
+use serde::Deserialize;
+
+use crate::{
+    credentials::{Credentials, is_this_machine},
+    usage::Mistakes,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A deploy answers within 45 s, whatever the outcome.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+/// The largest module over a slow line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// What is shown of a page that is no answer of a gateway.
+const MAX_SHOWN: usize = 2000;
+
+/// A gateway, and how to be let in.
+pub(crate) struct Gateway {
+    base: Url,
+    http: Client,
+    credentials: Option<Credentials>,
+}
+
+/// How a function fares.
+pub(crate) enum State {
+    Pending(String),
+    Ready(Option<Deployment>),
+    Failed(String),
+}
+
+/// The part of a function's status that matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    available_replicas: u64,
+    /// Other gateways than ours have none.
+    deployment: Option<Deployment>,
+}
+
+impl Gateway {
+    pub(crate) fn new(base: Url, credentials: Option<Credentials>) -> Result<Self> {
+        let mut builder = Client::builder()
+            .user_agent(concat!("fawn/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT);
+        if base.scheme() == "http" {
+            // Without TLS nothing is verified, and a machine without certificates is no obstacle.
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if is_this_machine(&base) {
+            builder = builder.no_proxy();
+        }
+        Ok(Self { base, http: builder.build().context("no HTTPS client can be made")?, credentials })
+    }
+
+    /// Finds the credentials for a gateway and makes a client of it.
+    pub(crate) fn find(base: Url, faas_cli_directory: Option<&Path>, data_directory: &Path) -> Result<Self> {
+        let credentials = Credentials::find(&base, faas_cli_directory, data_directory)?;
+        Self::new(base, credentials)
+    }
+
+    /// Keeps a module at the gateway, under an image name that a deploy can use.
+    pub(crate) async fn store_artifact(&self, module: Vec<u8>) -> Result<StoredArtifact> {
+        let request = self.request(Method::POST, "system/artifacts").timeout(UPLOAD_TIMEOUT);
+        let response = self.send(request.header("content-type", "application/wasm").body(module)).await?;
+        if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+            bail!(
+                "{} takes no modules: push the file with `fawn push`, and deploy that reference",
+                self.address()
+            );
+        }
+        self.accepted(response)
+            .await?
+            .json()
+            .await
+            .context("the gateway's answer to the upload is not as expected")
+    }
+
+    /// Updates a function, or deploys it where there is none, as faas-cli does.
+    pub(crate) async fn deploy(&self, spec: &FunctionSpec) -> Result<()> {
+        let response = self.send(self.request(Method::PUT, "system/functions").json(spec)).await?;
+        let response = match response.status() {
+            StatusCode::NOT_FOUND => {
+                self.send(self.request(Method::POST, "system/functions").json(spec)).await?
+            }
+            _ => response,
+        };
+        self.accepted(response).await.map(drop)
+    }
+
+    /// How a function fares.
+    pub(crate) async fn state(&self, function: &FunctionName) -> Result<State> {
+        let path = format!("system/function/{}", function.name());
+        let request = self.request(Method::GET, &path).query(&[("namespace", function.namespace())]);
+        let response = self.accepted(self.send(request).await?).await?;
+        let status: Status =
+            response.json().await.context("the gateway's status of the function is not as expected")?;
+        Ok(match status.deployment {
+            Some(Deployment { phase: Phase::Failed, reason, .. }) => State::Failed(reason),
+            Some(Deployment { phase: Phase::Pending, reason, .. }) => State::Pending(reason),
+            Some(deployment) => State::Ready(Some(deployment)),
+            None if status.available_replicas > 0 => State::Ready(None),
+            None => State::Pending("waiting for a replica".into()),
+        })
+    }
+
+    /// Where a function is called.
+    pub(crate) fn function_url(&self, function: &FunctionName) -> String {
+        let name =
+            if function.namespace() == DEFAULT_NAMESPACE { function.name() } else { function.as_str() };
+        self.url(&format!("function/{name}"))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.address())
+    }
+
+    fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, self.url(path));
+        match &self.credentials {
+            Some(credentials) => request.basic_auth(&credentials.user, Some(&credentials.password)),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.map_err(|error| {
+            let advice = if error.is_connect() {
+                format!(
+                    "no gateway answers at {}: start one with `fawn up`, or name it with --gateway",
+                    self.address()
+                )
+            } else if error.is_timeout() {
+                format!("the gateway at {} did not answer in time", self.address())
+            } else {
+                format!("the connection to the gateway at {} failed", self.address())
+            };
+            anyhow::Error::new(error.without_url()).context(advice)
+        })
+    }
+
+    async fn accepted(&self, response: Response) -> Result<Response> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let text: String = text.trim().chars().take(MAX_SHOWN).collect();
+        if status == StatusCode::UNAUTHORIZED {
+            let (base, here) = (self.address(), is_this_machine(&self.base));
+            let refused = match (&self.credentials, here) {
+                (Some(_), _) => "does not accept the credentials",
+                (None, true) => "wants credentials: its data directory has them, name that with --data-dir",
+                (None, false) => "wants credentials",
+            };
+            bail!(
+                "the gateway at {base} {refused}; or run `faas-cli login -g {base} --password-stdin < FILE`"
+            );
+        }
+        bail!(
+            "the gateway answered {status}: {}",
+            if text.is_empty() { "no reason given" } else { text.as_str() }
+        )
+    }
+}
+
+/// A gateway's address as faas-cli takes it, with or without `http://`.
+pub(crate) fn parse_gateway(text: &str) -> Result<Url, Mistakes> {
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let url = Url::parse(&full).ok().filter(usable);
+    url.ok_or_else(|| format!("gateway {text:?} is not an address such as http://127.0.0.1:8080").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_as_faas_cli_takes_them() {
+        for (text, url) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            ("https://Faas.example.com/prefix/", "https://faas.example.com/prefix/"),
+        ] {
+            assert_eq!(parse_gateway(text).unwrap().as_str(), url);
+        }
+        for bad in ["", "ftp://host", "http://", "a b"] {
+            assert!(parse_gateway(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn functions_are_called_by_name_and_by_namespace_where_it_matters() {
+        // Installed already when another test of this process was faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let gateway = |base: &str| Gateway::new(parse_gateway(base).unwrap(), None).unwrap();
+        let name = |text| FunctionName::parse(text).unwrap();
+        assert_eq!(gateway("http://g:1").function_url(&name("a")), "http://g:1/function/a");
+        assert_eq!(gateway("http://g:1/p/").function_url(&name("a.dev")), "http://g:1/p/function/a.dev");
+    }
+}

@@ -1,0 +1,105 @@
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn load(flags: &[&str], file: Option<&str>, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let flags = Flags::try_parse_from(["test"].iter().chain(flags)).map_err(|error| error.to_string())?;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fawn.toml");
+    let path = file.map(|text| {
+        fs::write(&path, text).unwrap();
+        path.as_path()
+    });
+    let lookup =
+        |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Config::load(flags.settings, path, &lookup).map_err(|mistakes| mistakes.to_string())
+}
+
+#[test]
+fn nothing_said_is_a_gateway_for_this_machine() {
+    let config = load(&[], None, &[]).unwrap();
+    assert_eq!(config.listen.to_string(), LISTEN);
+    assert_eq!(config.auth, Auth::DataDirectory);
+    assert_eq!(config.max_exec_timeout, Duration::from_secs(900));
+    assert!(config.memory_budget_bytes.is_none());
+}
+
+#[test]
+fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+    let file =
+        "listen = \"0.0.0.0:1\"\nlog = \"warn\"\ninsecure-registry = [\"a:1\", \"b:2\"]\nno-auth = false";
+    let config = load(&["--listen", "127.0.0.1:2", "--grace-period=5s"], Some(file), &[]).unwrap();
+    assert_eq!(config.listen.port(), 2);
+    assert_eq!(config.log, "warn");
+    assert_eq!(config.registries.plain_http, ["a:1", "b:2"]);
+    assert_eq!(config.grace_period, Duration::from_secs(5));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let file = "lisssten = \"x\"\negress = \"10.0.0.1/8\"\nmemory-budget = \"lots\"";
+    let flags =
+        ["--listen=8080", "--max-exec-timeout=-1s", "--registry-mirror=docker.io", "--log-format=xml"];
+    let message = load(&flags, Some(file), &[("basic_auth", "maybe")]).unwrap_err();
+    for part in [
+        "\"lisssten\"",
+        "egress policy",
+        "memory-budget",
+        "listen \"8080\"",
+        "max-exec-timeout",
+        "registry-mirror",
+        "log-format",
+        "basic_auth",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_or_of_wrong_types_is_pointed_at() {
+    assert!(load(&[], Some("listen: x"), &[]).unwrap_err().contains("line 1"));
+    assert!(load(&[], Some("listen = 8080"), &[]).unwrap_err().contains("expected a string"));
+}
+
+#[test]
+fn an_open_gateway_must_be_meant() {
+    assert_eq!(load(&["--no-auth"], None, &[]).unwrap().auth, Auth::Off);
+    let message = load(&["--no-auth", "--listen=0.0.0.0:8080"], None, &[]).unwrap_err();
+    assert!(message.contains("--no-auth-anywhere"), "{message}");
+    assert!(load(&["--no-auth", "--no-auth-anywhere", "--listen=0.0.0.0:8080"], None, &[]).is_ok());
+    assert_eq!(load(&["--no-auth=false"], Some("no-auth = true"), &[]).unwrap().auth, Auth::DataDirectory);
+}
+
+#[test]
+fn names_of_openfaas_are_honoured_where_ours_are_silent() {
+    let environment =
+        [("upstream_timeout", "2m"), ("secret_mount_path", "/run/secrets"), ("basic_auth", "true")];
+    let config = load(&[], None, &environment).unwrap();
+    assert_eq!(config.max_exec_timeout, Duration::from_secs(120));
+    assert_eq!(config.auth, Auth::Mounted("/run/secrets".into()));
+    assert_eq!(
+        load(&["--max-exec-timeout=1m"], None, &environment).unwrap().max_exec_timeout,
+        Duration::from_secs(60)
+    );
+    assert_eq!(load(&[], None, &[("basic_auth", "false")]).unwrap().auth, Auth::Off);
+}
+
+#[test]
+fn data_lies_where_the_system_keeps_data() {
+    let environment = |pairs: &'static [(&'static str, &'static str)]| {
+        move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    };
+    let of = |pairs| default_data_dir(&environment(pairs)).display().to_string();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(of(&[("XDG_DATA_HOME", "/x")]), "/var/lib/fawn");
+    } else {
+        assert_eq!(of(&[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]), "/x/fawn");
+        assert_eq!(of(&[("XDG_DATA_HOME", "relative"), ("HOME", "/h")]), "/h/.local/share/fawn");
+    }
+}

@@ -1,0 +1,285 @@
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use runtime_api::{Deployment, FunctionName, FunctionSpec, ImageReference, Resources, parse_duration};
+use serde_json::json;
+use tokio::{select, time::sleep};
+
+use crate::{
+    client::{Gateway, State, parse_gateway},
+    config::default_data_dir,
+    module_file,
+    progress::Spinner,
+    usage::Mistakes,
+};
+
+/// How often a gateway is asked how far a deployment is.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Deploy a module or an image to a gateway
+///
+/// A file is uploaded to the gateway and deployed from there, without any registry. A function of the same name is
+/// replaced; calls in flight finish on the old code, and a rejected update leaves it serving.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fawn deploy hello.wasm
+  fawn deploy ghcr.io/me/hello:1.2 --name hello --memory 64Mi --env GREETING=hi
+  fawn deploy api.wasm --gateway https://faas.example.com --annotation dev.fawn.egress=api.example.com
+
+Credentials are those of `faas-cli login`; for a gateway on this machine, those in its data directory.")]
+pub(crate) struct DeployArguments {
+    /// A module (.wasm), its text (.wat), or an image reference
+    #[arg(value_name = "FILE|REFERENCE")]
+    source: String,
+    /// The function's name [default: as the file or repository is named]
+    #[arg(long)]
+    name: Option<String>,
+    /// The function's namespace
+    #[arg(long, short, default_value = "")]
+    namespace: String,
+    /// The gateway
+    #[arg(long, short, env = "OPENFAAS_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    gateway: String,
+    /// An environment variable of the function; may be repeated
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// A label, such as com.openfaas.scale.min=1; may be repeated
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
+    label: Vec<(String, String)>,
+    /// An annotation, such as dev.fawn.egress=none; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    annotation: Vec<(String, String)>,
+    /// The name of a secret that the function may read; may be repeated
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
+    /// The most memory that one instance may use, such as 64Mi
+    #[arg(long, value_name = "QUANTITY")]
+    memory: Option<String>,
+    /// The command line of a command module
+    #[arg(long, value_name = "COMMAND")]
+    fprocess: Option<String>,
+    /// How long to wait until the function is ready
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = time)]
+    timeout: Duration,
+    /// Where a gateway on this machine keeps its data, for its credentials
+    #[arg(long, env = "FAWN_DATA_DIR", value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON object instead of words
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(arguments: DeployArguments) -> Result<()> {
+    let mut spec = arguments.spec()?;
+    let function = spec.name().map_err(|error| Mistakes::from(error.to_string()))?;
+    let gateway = arguments.gateway()?;
+    let spinner = Spinner::start(format!("deploying {}", function.name()));
+    if module_file::is_file(&arguments.source) {
+        let module = module_file::read(Path::new(&arguments.source))?;
+        spinner.say(format!("uploading {} KiB", module.len().div_ceil(1024)));
+        spec.image = gateway.store_artifact(module).await?.image;
+    }
+    select! {
+        deployed = gateway.deploy(&spec) => deployed?,
+        never = show_stages(&gateway, &function, &spinner) => match never {},
+    }
+    let waited =
+        tokio::time::timeout(arguments.timeout, wait_until_ready(&gateway, &function, &spinner)).await;
+    let deployment = waited.with_context(|| {
+        format!(
+            "{function} is not ready after {:?}; the gateway goes on, see `faas-cli describe {}`",
+            arguments.timeout,
+            function.name()
+        )
+    })??;
+    drop(spinner);
+    report(&arguments, &function, &spec, deployment, &gateway.function_url(&function))
+}
+
+impl DeployArguments {
+    fn spec(&self) -> Result<FunctionSpec> {
+        let is_file = module_file::is_file(&self.source);
+        let service = match &self.name {
+            Some(name) => name.clone(),
+            None if is_file => module_file::function_name(Path::new(&self.source))?.name().to_owned(),
+            None => repository_name(&self.source)?,
+        };
+        let map = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<BTreeMap<_, _>>();
+        let spec = FunctionSpec {
+            service,
+            image: self.source.clone(),
+            namespace: self.namespace.clone(),
+            env_process: self.fprocess.clone().unwrap_or_default(),
+            env_vars: map(&self.env),
+            labels: map(&self.label),
+            annotations: map(&self.annotation),
+            secrets: self.secret.clone(),
+            limits: self
+                .memory
+                .as_ref()
+                .map(|memory| Resources { memory: memory.clone(), ..Resources::default() }),
+            ..FunctionSpec::default()
+        };
+        spec.memory_limit().map_err(|error| Mistakes::from(error.to_string()))?;
+        Ok(spec)
+    }
+
+    fn gateway(&self) -> Result<Gateway> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let data_directory = self.data_dir.clone().unwrap_or_else(|| default_data_dir(&environment));
+        let url = parse_gateway(&self.gateway)?;
+        Gateway::find(url, faas_cli_directory(&environment).as_deref(), &data_directory)
+    }
+}
+
+/// Where faas-cli keeps logins.
+fn faas_cli_directory(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if let Some(chosen) = environment("OPENFAAS_CONFIG").filter(|chosen| !chosen.is_empty()) {
+        return Some(chosen.into());
+    }
+    if matches!(environment("CI").as_deref(), Some("true" | "1")) {
+        return Some(".openfaas".into());
+    }
+    environment("HOME").map(|home| Path::new(&home).join(".openfaas"))
+}
+
+fn repository_name(reference: &str) -> Result<String> {
+    let image = ImageReference::parse(reference).map_err(|error| Mistakes::from(error.to_string()))?;
+    let last = image.repository.rsplit('/').next().unwrap_or_default();
+    let name = module_file::name_from(last);
+    Ok(name
+        .with_context(|| format!("no function can be named after {reference}: give --name"))?
+        .name()
+        .to_owned())
+}
+
+async fn show_stages(gateway: &Gateway, function: &FunctionName, spinner: &Spinner) -> Infallible {
+    loop {
+        sleep(POLL).await;
+        // Before the gateway has heard of the function there is nothing to show.
+        if let Ok(State::Pending(stage)) = gateway.state(function).await {
+            spinner.say(format!("{}: {stage}", function.name()));
+        }
+    }
+}
+
+async fn wait_until_ready(
+    gateway: &Gateway,
+    function: &FunctionName,
+    spinner: &Spinner,
+) -> Result<Option<Deployment>> {
+    loop {
+        match gateway.state(function).await? {
+            State::Ready(deployment) => return Ok(deployment),
+            State::Failed(reason) => bail!("{function} was rejected: {reason}"),
+            State::Pending(stage) => spinner.say(format!("{}: {stage}", function.name())),
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn report(
+    arguments: &DeployArguments,
+    function: &FunctionName,
+    spec: &FunctionSpec,
+    deployment: Option<Deployment>,
+    url: &str,
+) -> Result<()> {
+    let mut stdout = io::stdout();
+    if arguments.json {
+        let fields = json!({
+            "name": function.name(), "namespace": function.namespace(), "image": spec.image, "url": url,
+            "deployment": deployment,
+        });
+        return Ok(writeln!(stdout, "{fields}")?);
+    }
+    let kind = deployment.map(|deployment| deployment.kind).filter(|kind| !kind.is_empty());
+    writeln!(
+        stdout,
+        "{} is ready{}",
+        function.name(),
+        kind.map(|kind| format!(" ({kind})")).unwrap_or_default()
+    )?;
+    Ok(writeln!(stdout, "curl {url}")?)
+}
+
+/// Reads `NAME=VALUE`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it like NAME=VALUE".into()),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write it like 30s or 10m".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: DeployArguments,
+    }
+
+    fn spec(line: &[&str]) -> Result<FunctionSpec> {
+        Line::try_parse_from(["deploy"].iter().chain(line))?.arguments.spec()
+    }
+
+    #[test]
+    fn flags_become_a_spec() {
+        let line = [
+            "ghcr.io/me/hello-world:1",
+            "--env",
+            "A=1=2",
+            "-e",
+            "B=",
+            "--label",
+            "l=1",
+            "--annotation",
+            "a=b",
+            "--secret",
+            "s",
+            "--memory",
+            "64Mi",
+        ];
+        let spec = spec(&line).unwrap();
+        assert_eq!(spec.service, "hello-world");
+        assert_eq!(spec.image, "ghcr.io/me/hello-world:1");
+        assert_eq!(spec.env_vars["A"], "1=2");
+        assert_eq!(spec.env_vars["B"], "");
+        assert_eq!((&*spec.labels["l"], &*spec.annotations["a"], &*spec.secrets[0]), ("1", "b", "s"));
+        assert_eq!(spec.limits.unwrap().memory, "64Mi");
+    }
+
+    #[test]
+    fn a_name_is_taken_from_what_there_is() {
+        assert_eq!(spec(&["dir/My_Api.wasm"]).unwrap().service, "my-api");
+        assert_eq!(spec(&["dir/x.wasm", "--name", "api"]).unwrap().service, "api");
+    }
+
+    #[test]
+    fn mistakes_are_told_before_anything_is_sent() {
+        for (line, expected) in [
+            (&["a.wasm", "--env", "A"][..], "NAME=VALUE"),
+            (&["a.wasm", "--memory", "12MB"], "limits.memory"),
+            (&["UPPER/case"], "reference"),
+            (&["a.wasm", "--timeout", "soon"], "10m"),
+        ] {
+            let error = spec(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line:?}: {error}");
+        }
+    }
+}

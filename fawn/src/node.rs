@@ -1,0 +1,80 @@
+//! The node of `fawn up`: here its parts are chosen and joined.
+
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use rand::TryRng;
+use runtime_api::VersionInfo;
+use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
+use runtime_oci::ArtifactStore;
+use runtime_store::{Store, write_atomically};
+use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
+
+use crate::{compile_module, config::Config, memory, registry};
+
+/// How long modules are kept that no function names: longer than anyone takes between upload and deploy.
+const GARBAGE_GRACE: Duration = Duration::from_secs(3600);
+
+/// Joins store, registry and engine, all within the data directory.
+pub(crate) fn start(
+    config: &Config,
+    directory: &Path,
+    store: Store,
+    metrics: &prometheus::Registry,
+) -> Result<Node> {
+    let artifacts = ArtifactStore::open(directory, config.max_module_bytes)?;
+    let source = Arc::new(registry::open(config.registries.clone(), artifacts.clone())?);
+    let budget = config.memory_budget_bytes.unwrap_or_else(memory::default_budget_bytes);
+    let engine =
+        Engine::start(&EngineConfig::new(budget)).map_err(|error| with_cause(error, "the engine"))?;
+    let key = key(&directory.join("code.key")).context("the key of the machine code cache cannot be used")?;
+    let compiler = Compiler::open(engine.clone(), &directory.join("code"), key, compile_command())
+        .map_err(|error| with_cause(error, "the machine code cache"))?;
+    let node_config = NodeConfig {
+        max_exec_timeout: config.max_exec_timeout,
+        egress: config.egress.clone(),
+        deploy_wait: DEPLOY_WAIT,
+        garbage_grace: GARBAGE_GRACE,
+        version: version(),
+    };
+    let parts = NodeParts { store, artifacts, source, engine, compiler: Arc::new(compiler) };
+    Node::start(node_config, parts, metrics).map_err(|error| with_cause(error, "the node"))
+}
+
+/// What this is a build of.
+pub(crate) fn version() -> VersionInfo {
+    VersionInfo {
+        sha: option_env!("FAWN_COMMIT").unwrap_or("unknown").to_owned(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The running binary itself, also after it was replaced on disk, and nothing of our environment.
+fn compile_command() -> CompileCommand {
+    CompileCommand {
+        program: "/proc/self/exe".into(),
+        args: vec![compile_module::NAME.into()],
+        env: Vec::new(),
+    }
+}
+
+/// The key that proves which machine code this node compiled. A lost one costs compiling again, and nothing else.
+fn key(path: &Path) -> Result<[u8; 32]> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            if let Ok(key) = bytes.try_into() {
+                return Ok(key);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut key = [0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut key)?;
+    write_atomically(path, &key, 0o600)?;
+    Ok(key)
+}
+
+fn with_cause(error: runtime_api::Error, what: &str) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("{what} cannot be started"))
+}

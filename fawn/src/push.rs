@@ -1,0 +1,69 @@
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use anyhow::Result;
+use clap::Args;
+use runtime_api::{ArtifactKind, ImageReference};
+use runtime_oci::{ModuleDescription, WasmOs};
+use runtime_wasm::{Inspection, World};
+use serde_json::json;
+
+use crate::{module_file, progress::Spinner, registry::RegistryArguments, usage::Mistakes};
+
+/// Push a module to a registry, as an OCI artifact
+///
+/// The artifact has the layout of the CNCF's Wasm working group, which other tools and runtimes read too. Credentials
+/// are those of `docker login` and the like.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fawn push hello.wasm ghcr.io/me/hello:1.2
+  fawn push hello.wat localhost:5000/hello:dev --insecure-registry localhost:5000")]
+pub(crate) struct PushArguments {
+    /// A module (.wasm), or its text (.wat)
+    file: PathBuf,
+    /// Where it goes, with a tag
+    reference: String,
+    #[command(flatten)]
+    registry: RegistryArguments,
+    /// Print one JSON object instead of words
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(arguments: PushArguments) -> Result<()> {
+    let image =
+        ImageReference::parse(&arguments.reference).map_err(|error| Mistakes::from(error.to_string()))?;
+    let module = module_file::read(&arguments.file)?;
+    let description = describe(runtime_wasm::inspect(&module)?);
+    let client = arguments.registry.connect()?;
+    let spinner = Spinner::start(format!("pushing {} KiB to {image}", module.len().div_ceil(1024)));
+    let digest = client.registry.push(&image, module.into(), description).await?;
+    drop(spinner);
+    let pinned = ImageReference { tag: None, digest: Some(digest), ..image.clone() };
+    let line = if arguments.json {
+        json!({ "image": image.to_string(), "digest": digest, "pinned": pinned.to_string() }).to_string()
+    } else {
+        format!("{image}\n{pinned}")
+    };
+    Ok(writeln!(io::stdout(), "{line}")?)
+}
+
+fn describe(found: Inspection) -> ModuleDescription {
+    let world = found.world().ok();
+    ModuleDescription {
+        kind: found.kind,
+        os: match found.kind {
+            ArtifactKind::Module => WasmOs::Wasip1,
+            ArtifactKind::Component => WasmOs::Wasip2,
+        },
+        target: match world {
+            Some(World::Http) => Some("wasi:http/proxy".into()),
+            Some(World::Command) => Some("wasi:cli/command".into()),
+            Some(World::CoreCommand) | None => None,
+        },
+        imports: found.imports,
+        exports: found.exports,
+    }
+}
