@@ -162,10 +162,12 @@ impl Bench {
         let components =
             cold::measure(fawn, &first, &self.folder.path().join("a"), &component, count).await?;
         let commands = cold::measure(fawn, &first, &self.folder.path().join("b"), &command, count).await?;
-        let mut table =
-            Table::new("Deploys, first calls and memory (medians)", ["", "components", "commands"]);
+        let mut table = Table::new(
+            &format!("Deploys, first calls and memory: {count} distinct functions of a kind, medians"),
+            ["", "components", "commands"],
+        );
         for ((name, component), (_, command)) in components.into_iter().zip(commands) {
-            table.row([format!("{name}, of {count}"), component, command]);
+            table.row([name.into(), component, command]);
         }
         Ok(Some(table))
     }

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 /// A table that the README can quote.
 pub(crate) struct Table {
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     pub(crate) columns: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new<const N: usize>(title: &'static str, columns: [&'static str; N]) -> Self {
-        Self { title, columns: columns.to_vec(), rows: Vec::new() }
+    pub(crate) fn new<const N: usize>(title: &str, columns: [&'static str; N]) -> Self {
+        Self { title: title.into(), columns: columns.to_vec(), rows: Vec::new() }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
