@@ -479,3 +479,63 @@ async fn code_is_loaded_by_the_first_call_and_can_be_dropped() {
     assert!(!pool.is_loaded());
     assert_eq!(call(&pool, "").await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn an_answer_stays_within_bounds_whatever_the_guest_asks_for() {
+    let bench = Bench::new();
+    let illegal = bench.pool(guests::HTTP_ILLEGAL_HEADERS, |_| {}).await;
+    assert_eq!(
+        text(call(&illegal, "").await.unwrap()).await,
+        "nnnnnnnn",
+        "no header of the connection's own"
+    );
+
+    for guest in [guests::HTTP_HUGE_HEADER, guests::HTTP_MANY_HEADERS] {
+        let pool = bench.pool(guest, |_| {}).await;
+        if let Ok(response) = call(&pool, "").await {
+            let bytes: usize =
+                response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(bytes < 64 << 10, "{bytes} bytes of headers");
+        }
+    }
+    let lie = bench.pool(guests::HTTP_LENGTH_LIE, |_| {}).await;
+    match call(&lie, "").await {
+        Err(error) => assert!(matches!(error, Error::FunctionFailed { .. }), "{error:?}"),
+        Ok(response) => assert!(response.into_body().collect().await.is_err()),
+    }
+    let hoarder = bench.pool(guests::HTTP_HOARDER, |_| {}).await;
+    assert_eq!(call(&hoarder, "").await.unwrap_err().code(), "guest-trap", "resources are counted");
+}
+
+#[tokio::test]
+async fn a_flood_of_output_ends_at_the_limit() {
+    let bench = Bench::new();
+    for guest in [guests::FLOOD, guests::FLOOD_STDERR] {
+        let pool = bench.pool(guest, |_| {}).await;
+        assert_eq!(call(&pool, "").await.unwrap_err().code(), "output-limit");
+    }
+    // What goes to the log is dropped beyond a call's share, and the guest runs into its deadline.
+    let pool = bench
+        .pool(guests::FLOOD_STDERR, |settings| {
+            settings.stdio.combine_output = false;
+            settings.timeout = Duration::from_millis(100);
+        })
+        .await;
+    assert_eq!(call(&pool, "").await.unwrap().status(), 408);
+}
+
+#[tokio::test]
+async fn a_guest_has_no_files_and_no_memory64() {
+    let bench = Bench::new();
+    let pool = bench.pool(guests::TMP, |_| {}).await;
+    assert_eq!(text(call(&pool, "").await.unwrap()).await, "no /tmp\n");
+    assert_eq!(bench.compile(guests::MEMORY64).await.unwrap_err().code(), "malformed-module");
+}
+
+#[tokio::test]
+async fn bulk_memory_does_not_outlast_the_deadline_by_much() {
+    let bench = Bench::new();
+    let pool = bench.pool(guests::FILL, |settings| settings.timeout = Duration::from_millis(100)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), call(&pool, "")).await.expect("stopped");
+    assert_eq!(answer.unwrap().status(), 408);
+}
