@@ -55,7 +55,7 @@ pub(crate) struct Settings {
     /// A registry whose certificate is not checked; may be repeated
     #[arg(long, env = "FAWN_SKIP_TLS_VERIFY", value_delimiter = ',', value_name = "HOST[:PORT]")]
     skip_tls_verify: Vec<String>,
-    /// A registry and what is asked in its place, such as docker.io=https://mirror.example.com; may be repeated
+    /// A registry and what is asked in its place, such as `docker.io=https://mirror.example.com`; may be repeated
     #[arg(long, env = "FAWN_REGISTRY_MIRROR", value_delimiter = ',', value_name = "HOST=URL")]
     registry_mirror: Vec<String>,
     /// Credentials for registries, as Docker's config.json holds them [default: ~/.docker/config.json]

@@ -56,9 +56,6 @@ pub(crate) struct DeployArguments {
     /// An annotation, such as dev.fawn.egress=none; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     annotation: Vec<(String, String)>,
-    /// The name of a secret that the function may read; may be repeated
-    #[arg(long, value_name = "NAME")]
-    secret: Vec<String>,
     /// The most memory that one instance may use, such as 64Mi
     #[arg(long, value_name = "QUANTITY")]
     memory: Option<String>,
@@ -120,7 +117,6 @@ impl DeployArguments {
             env_vars: map(&self.env),
             labels: map(&self.label),
             annotations: map(&self.annotation),
-            secrets: self.secret.clone(),
             limits: self
                 .memory
                 .as_ref()
@@ -250,8 +246,6 @@ mod tests {
             "l=1",
             "--annotation",
             "a=b",
-            "--secret",
-            "s",
             "--memory",
             "64Mi",
         ];
@@ -260,7 +254,7 @@ mod tests {
         assert_eq!(spec.image, "ghcr.io/me/hello-world:1");
         assert_eq!(spec.env_vars["A"], "1=2");
         assert_eq!(spec.env_vars["B"], "");
-        assert_eq!((&*spec.labels["l"], &*spec.annotations["a"], &*spec.secrets[0]), ("1", "b", "s"));
+        assert_eq!((&*spec.labels["l"], &*spec.annotations["a"]), ("1", "b"));
         assert_eq!(spec.limits.unwrap().memory, "64Mi");
     }
 
