@@ -63,7 +63,9 @@ impl Incoming {
         let persist = || {
             self.file.as_file().set_permissions(Permissions::from_mode(0o400))?;
             self.file.as_file().sync_all()?;
+            let ages = self.store.ages();
             self.file.persist(&path)?;
+            drop(ages);
             runtime_store::sync_directory(self.store.module_folder())
         };
         persist().map_err(|error| unwritable(&path, error))?;

@@ -4,7 +4,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -29,6 +29,8 @@ struct Folders {
     manifests: PathBuf,
     temporary: PathBuf,
     max_module_bytes: u64,
+    /// Held while a module's age is looked at and acted on, or changed: what was just asked for is not collected.
+    ages: Mutex<()>,
 }
 
 /// The file system would not do what was asked.
@@ -62,6 +64,7 @@ impl ArtifactStore {
             manifests: directory.join("manifests"),
             temporary: directory.join("tmp"),
             max_module_bytes,
+            ages: Mutex::default(),
         };
         for folder in [&folders.modules, &folders.manifests, &folders.temporary] {
             DirBuilder::new()
@@ -85,7 +88,8 @@ impl ArtifactStore {
         })
     }
 
-    /// Takes a module in: hashed and checked as it streams, synced, and only then under its name.
+    /// Takes a module in: hashed and checked as it streams, synced, and only then under its name. How long the body
+    /// may take is up to whoever sends it.
     ///
     /// # Errors
     /// `Invalid` when it is too large, is not WebAssembly, or was cut off.
@@ -125,12 +129,12 @@ impl ArtifactStore {
             if digest.is_some_and(|digest| keep.contains(&digest)) {
                 continue;
             }
-            freed += remove_if_old(&path, grace).map_err(|error| unwritable(&path, error))?;
+            freed += self.remove_if_old(&path, grace)?;
         }
         for (manifest, path) in self.files(&self.0.manifests)? {
             let leads_somewhere = manifest.is_some_and(|manifest| self.recorded(&manifest).is_some());
             if !leads_somewhere {
-                remove_if_old(&path, grace).map_err(|error| unwritable(&path, error))?;
+                self.remove_if_old(&path, grace)?;
             }
         }
         Ok(freed)
@@ -161,7 +165,28 @@ impl ArtifactStore {
 
     /// Begins a module's grace anew; `false` if it was removed meanwhile.
     pub(crate) fn renew(&self, artifact: &Artifact) -> bool {
+        let _ages = self.ages();
         File::open(&artifact.path).and_then(|file| file.set_modified(SystemTime::now())).is_ok()
+    }
+
+    /// See [`Folders::ages`].
+    pub(crate) fn ages(&self) -> MutexGuard<'_, ()> {
+        self.0.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a file that was not written or renewed for so long; answers how many bytes that freed.
+    fn remove_if_old(&self, path: &Path, grace: Duration) -> Result<u64> {
+        let _ages = self.ages();
+        let remove = || {
+            let metadata = fs::metadata(path)?;
+            // A time in the future is a clock that was set back; such a file is as good as new.
+            let age = metadata.modified()?.elapsed().unwrap_or_default();
+            if age < grace {
+                return Ok(0);
+            }
+            fs::remove_file(path).map(|()| metadata.len())
+        };
+        remove().map_err(|error| unwritable(path, error))
     }
 
     pub(crate) fn temporary_folder(&self) -> &Path {
@@ -216,16 +241,4 @@ fn sweep(folder: &Path, prefix: &str) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Removes a file that was not written or renewed for so long; answers how many bytes that freed.
-fn remove_if_old(path: &Path, grace: Duration) -> io::Result<u64> {
-    let metadata = fs::metadata(path)?;
-    // A time in the future is a clock that was set back; such a file is as good as new.
-    let age = metadata.modified()?.elapsed().unwrap_or_default();
-    if age < grace {
-        return Ok(0);
-    }
-    fs::remove_file(path)?;
-    Ok(metadata.len())
 }

@@ -262,15 +262,26 @@ pub(crate) fn unanswered(url: &Url, error: reqwest::Error) -> Error {
     let message = match (error.is_timeout(), error.is_connect(), url.scheme()) {
         (true, ..) => format!("{host} did not answer in time"),
         (_, true, "https") => {
+            let cause = root_cause(&error);
             format!(
-                "{host} cannot be reached over https (plain http and own certificates must be allowed by name)"
+                "{host} cannot be reached over https ({cause}); a registry of plain http, or with a certificate of its \
+                 own, must be allowed by name"
             )
         }
-        (_, true, _) => format!("{host} cannot be reached"),
+        (_, true, _) => format!("{host} cannot be reached ({})", root_cause(&error)),
         _ => format!("the connection to {host} broke off"),
     };
     // The address may have a signature in it that gives access.
     Error::unavailable(message, error.without_url())
+}
+
+/// What the user can act on: the name that is not known, the port that is closed.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

@@ -173,3 +173,35 @@ fn what_is_no_tar_is_refused_and_leaves_nothing() {
     assert!(search(Cursor::new(sparse), "f.wasm", BUDGET, &store).is_err());
     assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
 }
+
+#[test]
+fn damaged_layers_end_in_an_answer() {
+    let (_folder, store) = store();
+    let long = format!("{}/f.wasm", "d".repeat(150));
+    let plain = layer(&[
+        file("f.wasm"),
+        file(&long),
+        ("l", EntryType::Symlink, b""),
+        ("d/", EntryType::Directory, b""),
+    ]);
+    let mut random = 1_u64;
+    for round in 0..3000 {
+        let mut bytes = plain.clone();
+        for _ in 0..=round % 4 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (random >> 33) as usize % bytes.len();
+            bytes[at] = (random >> 24) as u8;
+            // Most damage is to be found behind the checksum.
+            fix_checksum(&mut bytes, at / 512 * 512);
+        }
+        // Whatever it is, it does not panic.
+        drop(search(Cursor::new(bytes), "f.wasm", BUDGET, &store));
+    }
+}
+
+fn fix_checksum(bytes: &mut [u8], block: usize) {
+    let mut header = Header::new_old();
+    header.as_mut_bytes().copy_from_slice(&bytes[block..block + 512]);
+    header.set_cksum();
+    bytes[block..block + 512].copy_from_slice(header.as_bytes());
+}

@@ -222,3 +222,26 @@ fn an_index_of_nothing_or_of_indexes_is_refused() {
     nested.manifests[0].media_type = "application/vnd.oci.image.index.v1+json".into();
     assert!(choose(&nested).is_err());
 }
+
+#[test]
+fn damaged_manifests_end_in_an_answer() {
+    use crate::manifest::Document;
+
+    let image = serde_json::to_vec(&manifest(OCI, &[TAR, CNCF_LAYER])).unwrap();
+    let index = serde_json::to_vec(&index(&[("a", "linux", "amd64"), ("b", "wasi", "wasm")])).unwrap();
+    let mut random = 1_u64;
+    for round in 0..20_000 {
+        let mut bytes = if round % 2 == 0 { image.clone() } else { index.clone() };
+        for _ in 0..=round % 3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (random >> 33) as usize % bytes.len();
+            bytes[at] = b"\"{}[],:0-9e\\nul\0"[(random >> 20) as usize % 16];
+        }
+        // Whatever it is, it does not panic.
+        match Document::parse(&bytes) {
+            Ok(Document::Image(manifest)) => drop(detect(&manifest, None)),
+            Ok(Document::Index(index)) => drop(choose(&index)),
+            Err(_) => {}
+        }
+    }
+}

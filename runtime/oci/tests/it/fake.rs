@@ -99,6 +99,12 @@ impl FakeRegistry {
         Self { address, state, task }
     }
 
+    /// Goes down, and is down when this returns.
+    pub(crate) async fn stop(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+    }
+
     /// The name of an image here.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.address)

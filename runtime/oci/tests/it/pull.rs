@@ -178,7 +178,7 @@ async fn a_mirror_is_asked_in_place_of_the_registry() {
 #[tokio::test]
 async fn local_modules_need_no_registry() {
     let Bench { fake, registry, store, folder: _folder } = Bench::start().await;
-    drop(fake);
+    fake.stop().await;
     let stored = store.insert(full(MODULE)).await.unwrap();
     let fetched = registry.fetch(&ImageReference::local(stored.digest), &|_| {}).await.unwrap();
     assert_eq!(fetched, stored);
@@ -191,10 +191,11 @@ async fn local_modules_need_no_registry() {
 async fn a_registry_that_is_down_is_unavailable_and_says_why() {
     let Bench { fake, registry, .. } = Bench::start().await;
     let image = ImageReference::parse(&fake.image("hello:v1")).unwrap();
-    drop(fake);
+    fake.stop().await;
     let error = registry.fetch(&image, &|_| {}).await.unwrap_err();
     assert_eq!(error.code(), "unavailable");
     assert!(error.to_string().starts_with(&format!("image {image}: ")), "{error}");
+    assert!(error.to_string().contains("refused"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }
 
