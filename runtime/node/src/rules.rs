@@ -52,11 +52,10 @@ impl NodeRules {
                 format!("limits.memory is more than {most}Mi, the most that a function can have"),
             ));
         }
-        let egress = match spec.annotations.get(EGRESS) {
-            Some(text) => Policy::parse(text)
-                .map_err(|error| Error::invalid("invalid-egress", format!("annotation {EGRESS}: {error}")))?,
-            None => self.egress.clone(),
-        };
+        let annotation = spec.annotations.get(EGRESS).map(String::as_str);
+        let egress = self.egress.for_function(annotation);
+        let egress = egress
+            .map_err(|error| Error::invalid("invalid-egress", format!("annotation {EGRESS}: {error}")))?;
         let timeout = self.exec_timeout(&spec);
         let max_inflight = spec.env_vars.get("max_inflight").and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(CheckedSpec { name, limits: Limits { memory_bytes, egress }, timeout, max_inflight, spec })

@@ -29,6 +29,17 @@ pub(crate) async fn send(
 }
 
 fn http_error(error: runtime_egress::Error) -> HttpError {
+    use runtime_egress::Error;
     tracing::debug!(%error, "outgoing request failed");
-    HttpError::DestinationUnavailable
+    match error {
+        Error::Denied { .. } | Error::InvalidPolicy { .. } => HttpError::HttpRequestDenied,
+        Error::NameNotFound { .. } => HttpError::DnsError { rcode: None, info_code: None },
+        Error::NameTimedOut { .. } => HttpError::DnsTimeout,
+        Error::ConnectFailed { .. } => HttpError::ConnectionRefused,
+        Error::ConnectTimedOut { .. } => HttpError::ConnectionTimeout,
+        Error::TlsFailed { .. } => HttpError::TlsProtocolError,
+        Error::InvalidRequest(_) => HttpError::HttpRequestUriInvalid,
+        Error::AnswerTimedOut { .. } => HttpError::HttpResponseTimeout,
+        Error::HttpFailed { .. } => HttpError::HttpProtocolError,
+    }
 }
