@@ -1,4 +1,4 @@
-use std::{future::pending, net::IpAddr, sync::Arc};
+use std::{future::pending, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::ALLOW, uri::PathAndQuery};
 use http_body_util::BodyExt;
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) async fn call(
     gateway: &Parts,
     call_id: CallId,
-    peer: IpAddr,
+    peer: &HeaderValue,
     request: Request<Incoming>,
 ) -> Response<CallBody> {
     let (function, target) = match target(request.uri()) {

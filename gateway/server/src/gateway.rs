@@ -1,6 +1,6 @@
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -68,7 +68,10 @@ impl Gateway {
 
     /// What answers the requests of one connection.
     pub fn service(&self, peer: SocketAddr) -> GatewayService {
-        GatewayService { parts: Arc::clone(&self.0), peer: peer.ip().to_canonical() }
+        let peer = peer.ip().to_canonical().to_string();
+        // An address is visible ASCII.
+        let peer = HeaderValue::try_from(peer).unwrap_or(HeaderValue::from_static("unknown"));
+        GatewayService { parts: Arc::clone(&self.0), peer }
     }
 
     /// What answers on the metrics port.
@@ -79,7 +82,7 @@ impl Gateway {
 }
 
 impl Parts {
-    async fn answer(&self, peer: IpAddr, mut request: Request<Incoming>) -> Response<CallBody> {
+    async fn answer(&self, peer: &HeaderValue, mut request: Request<Incoming>) -> Response<CallBody> {
         let call_id = call_id(request.headers());
         let (id, now) = stamp(&call_id);
         request.headers_mut().insert(CALL_ID, id.clone());
@@ -120,7 +123,7 @@ async fn answer_from(routes: &Router, request: Request<Incoming>) -> Response<Ca
 #[derive(Clone)]
 pub struct GatewayService {
     parts: Arc<Parts>,
-    peer: IpAddr,
+    peer: HeaderValue,
 }
 
 impl Service<Request<Incoming>> for GatewayService {
@@ -130,6 +133,6 @@ impl Service<Request<Incoming>> for GatewayService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let Self { parts, peer } = self.clone();
-        Box::pin(async move { Ok(parts.answer(peer, request).await) })
+        Box::pin(async move { Ok(parts.answer(&peer, request).await) })
     }
 }

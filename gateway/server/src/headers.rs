@@ -1,11 +1,6 @@
-use std::net::IpAddr;
-
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{
-        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
 
 /// When the gateway took a call, in nanoseconds since 1970 (`OpenFaaS`).
@@ -15,33 +10,17 @@ pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Headers that are about one connection (RFC 9110 §7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("keep-alive"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
 /// Makes a client's headers those that the function sees, but for what names the call.
-pub(crate) fn forward_request(headers: &mut HeaderMap, peer: IpAddr) {
+pub(crate) fn forward_request(headers: &mut HeaderMap, peer: &HeaderValue) {
     let host = headers.get(HOST).cloned();
     strip_hop_by_hop(headers);
     if let (Some(host), false) = (host, headers.contains_key(&FORWARDED_HOST)) {
         headers.insert(FORWARDED_HOST, host);
     }
-    let peer = peer.to_string();
-    let mut path: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-    path.push(peer.as_bytes());
-    // Joined from valid values, so it is valid.
-    if let Ok(path) = HeaderValue::try_from(path.join(&b", "[..])) {
-        headers.insert(FORWARDED_FOR, path);
-    }
+    let before = headers.get_all(FORWARDED_FOR).iter();
+    let path: Vec<&[u8]> = before.chain([peer]).map(HeaderValue::as_bytes).collect();
+    let joined = if path.len() == 1 { None } else { HeaderValue::try_from(path.join(&b", "[..])).ok() };
+    headers.insert(FORWARDED_FOR, joined.unwrap_or_else(|| peer.clone()));
 }
 
 /// Makes a function's headers those that the client sees. `body_size` is the body's length where it is known.
@@ -66,16 +45,31 @@ pub(crate) fn forward_response(
     }
 }
 
+/// Removes the headers that are about one connection, and those that `Connection` names (RFC 9110 §7.6.1).
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    let tokens =
+        headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let named = tokens.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let found: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name)).cloned().chain(named).collect();
+    for name in found {
         headers.remove(name);
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 #[cfg(test)]

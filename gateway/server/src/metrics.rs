@@ -7,6 +7,7 @@ use std::{
 use http::StatusCode;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
+    core::Collector,
 };
 use runtime_api::{FunctionName, FunctionStatus};
 
@@ -37,29 +38,18 @@ struct Series {
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self> {
-        let by_code = ["function_name", "code"];
-        let name = ["function_name"];
-        let metrics = Self {
-            seconds: HistogramVec::new(
-                HistogramOpts::new("gateway_functions_seconds", "Function time taken"),
-                &by_code,
-            )?,
-            completed: IntCounterVec::new(
-                Opts::new("gateway_function_invocation_total", "Calls completed"),
-                &by_code,
-            )?,
-            started: IntCounterVec::new(
-                Opts::new("gateway_function_invocation_started", "Calls started"),
-                &name,
-            )?,
-            replicas: IntGaugeVec::new(Opts::new("gateway_service_count", "Replicas asked for"), &name)?,
+        let (by_code, by_name) = (["function_name", "code"], ["function_name"]);
+        let completed = Opts::new("gateway_function_invocation_total", "Calls completed");
+        let started = Opts::new("gateway_function_invocation_started", "Calls started");
+        let replicas = Opts::new("gateway_service_count", "Replicas asked for");
+        let seconds = HistogramOpts::new("gateway_functions_seconds", "Function time taken");
+        Ok(Self {
+            seconds: registered(registry, HistogramVec::new(seconds, &by_code))?,
+            completed: registered(registry, IntCounterVec::new(completed, &by_code))?,
+            started: registered(registry, IntCounterVec::new(started, &by_name))?,
+            replicas: registered(registry, IntGaugeVec::new(replicas, &by_name))?,
             functions: RwLock::default(),
-        };
-        registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.completed.clone()))?;
-        registry.register(Box::new(metrics.started.clone()))?;
-        registry.register(Box::new(metrics.replicas.clone()))?;
-        Ok(metrics)
+        })
     }
 
     /// A call begins.
@@ -138,6 +128,12 @@ impl Metrics {
             series.by_code.write().unwrap_or_else(PoisonError::into_inner).entry(code).or_insert_with(new),
         );
     }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, series: Result<C>) -> Result<C> {
+    let series = series?;
+    registry.register(Box::new(series.clone()))?;
+    Ok(series)
 }
 
 fn label_of(code: u16) -> String {

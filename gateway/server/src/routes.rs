@@ -2,16 +2,16 @@ use std::{env::consts::ARCH, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Query, Request, State},
     middleware,
-    routing::get,
+    response::{IntoResponse, Response},
+    routing::{any, get},
 };
-use http::StatusCode;
-use runtime_api::{FunctionName, FunctionStatus, Provider, ProviderInfo, Result, VersionInfo};
-use runtime_http::{
-    Failure, Parameters, answer_failures, health_routes, list_functions, no_route, system_routes,
-};
+use http::{Method, StatusCode, Uri};
+use runtime_api::{Error, FunctionName, FunctionStatus, Provider, ProviderInfo, Result, VersionInfo};
+use runtime_http::{Failure, answer_failures, health_routes, list_functions, no_route, system_routes};
 use serde::Serialize;
+use tower::ServiceExt;
 use tracing::warn;
 
 use crate::metrics::Metrics;
@@ -22,21 +22,22 @@ pub(crate) struct Backend {
     provider: Arc<dyn Provider>,
     metrics: Arc<Metrics>,
     version: VersionInfo,
+    of_provider: Router,
 }
 
 impl Backend {
     pub(crate) fn new(provider: Arc<dyn Provider>, metrics: Arc<Metrics>, version: VersionInfo) -> Self {
-        Self { provider, metrics, version }
+        let of_provider = system_routes(Arc::clone(&provider));
+        Self { provider, metrics, version, of_provider }
     }
 
     /// For those who have shown their credentials.
     pub(crate) fn protected_routes(&self) -> Router {
-        let of_provider = system_routes(Arc::clone(&self.provider));
         Router::new()
-            .route("/system/functions", get(list).fallback_service(of_provider.clone()))
+            .route("/system/functions", any(functions))
             .route("/system/info", get(info))
             .route("/system/logs", get(async || StatusCode::NOT_IMPLEMENTED))
-            .fallback_service(of_provider)
+            .fallback_service(self.of_provider.clone())
             .layer(middleware::from_fn(answer_failures))
             .with_state(self.clone())
     }
@@ -53,10 +54,17 @@ impl Backend {
     }
 }
 
-async fn list(
-    State(backend): State<Backend>,
-    Query(query): Query<Parameters>,
-) -> Result<Json<Vec<FunctionStatus>>, Failure> {
+async fn functions(State(backend): State<Backend>, request: Request) -> Response {
+    match *request.method() {
+        Method::GET | Method::HEAD => list(&backend, request.uri()).await.into_response(),
+        _ => backend.of_provider.oneshot(request).await.into_response(),
+    }
+}
+
+/// The provider's list, with calls counted here.
+async fn list(backend: &Backend, uri: &Uri) -> Result<Json<Vec<FunctionStatus>>, Failure> {
+    let query =
+        Query::try_from_uri(uri).map_err(|error| Error::invalid("invalid-query", error.to_string()))?;
     let mut functions = list_functions(&*backend.provider, &query).await?;
     for status in &mut functions {
         let name = FunctionName::new(&status.name, &status.spec.namespace)?;

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use axum::{
     extract::Request,
@@ -10,7 +10,7 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use runtime_api::{CallId, Error, Fault, Response, full};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field::display, info, warn};
 
 use crate::call_id;
 
@@ -80,25 +80,29 @@ fn origin(error: &Error) -> Option<&'static str> {
 }
 
 fn log(error: &Error, call_id: &CallId) {
-    let (code, reason) = (error.code(), chain(error));
-    match (error.fault(), error) {
-        (Fault::Caller, _) => debug!(%call_id, code, reason, "refused"),
-        (Fault::Function, _) => info!(%call_id, code, reason, "function failed"),
-        (Fault::Platform, Error::Internal(_)) => error!(%call_id, code, reason, "failed"),
-        (Fault::Platform, _) => warn!(%call_id, code, reason, "turned away"),
+    let (code, reason) = (error.code(), display(Chain(error)));
+    match error {
+        Error::Internal(_) => error!(%call_id, code, reason, "failed"),
+        Error::Unavailable { .. } => warn!(%call_id, code, reason, "depends on what does not answer"),
+        Error::FunctionFailed { .. } | Error::TimedOut(_) => info!(%call_id, code, reason, "function failed"),
+        // Of these there may be as many as there are requests.
+        _ => debug!(%call_id, code, reason, "refused"),
     }
 }
 
 /// An error and all that it came from, on one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
+struct Chain<'a>(&'a Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
-    text
 }
 
 /// An error on its way out of a route, to be answered by [`answer_failures`].

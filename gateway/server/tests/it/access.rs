@@ -111,7 +111,12 @@ async fn a_function_is_managed_through_the_gateway() {
     let edge = Edge::start();
     let spec = r#"{"service":"hello","image":"registry.example/hello:1","labels":{}}"#;
     assert_eq!(edge.send("PUT", "/system/functions", &[], spec).await.status, 404);
-    assert_eq!(edge.send("POST", "/system/functions", &[], spec).await.status, 202);
+    let deployed = edge.send("POST", "/system/functions", &[], spec).await;
+    assert_eq!((deployed.status, deployed.header("allow")), (202, String::new()));
+    assert_eq!(
+        edge.request("PATCH", "/system/functions", &[]).await.header("allow"),
+        "GET,HEAD,POST,PUT,DELETE"
+    );
     assert_eq!(edge.send("POST", "/system/functions", &[], spec).await.status, 409);
     assert_eq!(edge.send("POST", "/system/scale-function/hello", &[], r#"{"replicas":2}"#).await.status, 202);
     let too_large = edge.send("POST", "/system/functions", &[], &" ".repeat((1 << 20) + 1)).await;
