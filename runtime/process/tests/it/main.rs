@@ -204,6 +204,31 @@ async fn a_request_under_way_to_an_idle_connection_is_answered_while_draining() 
     assert_eq!(server.drained().await, Drained { cut: 0 });
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_busy_client_loses_a_request() {
+    let server = Server::start(ServeConfig::default());
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let mut client = server.connect().await;
+        clients.spawn(async move {
+            for answered in 1.. {
+                client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+                if client.read_until("0\r\n\r\n").await.contains("Connection: close\r\n") {
+                    return answered;
+                }
+            }
+            0
+        });
+    }
+    for _ in 0..1000 {
+        server.called.notified().await;
+    }
+    server.shutdown.cancel();
+    let answered: usize = clients.join_all().await.into_iter().sum();
+    assert!(answered >= 1000, "{answered}");
+    assert_eq!(server.drained().await, Drained { cut: 0 });
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_connections_do_not_hold_up_the_end() {
     let server = Server::start(ServeConfig::default());
