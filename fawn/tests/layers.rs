@@ -62,7 +62,11 @@ fn arrows_point_down() {
 #[test]
 fn the_runtime_does_not_know_the_gateway() {
     for package in members().iter().filter(|package| package.name.starts_with("runtime-")) {
-        assert!(package.dependencies.iter().all(|dependency| !dependency.name.starts_with("gateway-")), "{}", package.name);
+        assert!(
+            package.dependencies.iter().all(|dependency| !dependency.name.starts_with("gateway-")),
+            "{}",
+            package.name
+        );
     }
 }
 

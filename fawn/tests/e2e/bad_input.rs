@@ -93,7 +93,8 @@ async fn a_request_that_makes_no_sense_is_refused() {
         (Deployment::of("f", "not an image"), &["image"]),
         (deployment("f").memory_limit("12 potatoes"), &["limits.memory", "12 potatoes"]),
         (deployment("f").memory_limit("900Gi"), &["memory"]),
-        (deployment("f").field("secrets", json!(["nowhere"])), &["nowhere"]),
+        (deployment("f").field("secrets", json!(["nowhere"])), &["secrets"]),
+        (deployment("f").variable("mode", "streaming"), &["mode", "streaming"]),
         (deployment("f").variable("exec_timeout", "soon"), &["exec_timeout"]),
         (deployment("f").variable("mode", "static"), &["mode"]),
         (deployment("f").field("namespace", json!("elsewhere")), &["elsewhere"]),
@@ -198,7 +199,7 @@ async fn an_image_that_cannot_be_had_is_refused_with_the_reason() {
     let edge = plan.insecure_registry("127.0.0.1:1").start().await;
     for (image, words) in [
         (open.image("missing:1"), &["missing"][..]),
-        (secret, &["secret", "401"]),
+        (secret, &["secret", "docker login"]),
         ("127.0.0.1:1/nowhere:1".to_owned(), &["127.0.0.1:1"]),
     ] {
         let answer = edge.deploy(&Deployment::of("f", &image)).await;

@@ -53,12 +53,3 @@ async fn a_javascript_handler_answers_while_it_is_still_asked() {
     edge.serve(Deployment::of("js", &image)).await;
     talks_back(&edge, "/function/js/echo").await;
 }
-
-#[tokio::test]
-#[ignore = "needs the guests: run scripts/test"]
-async fn a_program_in_streaming_mode_answers_while_it_is_still_asked() {
-    let edge = Edge::start().await;
-    let image = edge.upload(built("c.wasm")).await;
-    edge.serve(Deployment::of("copy", &image).variable("mode", "streaming")).await;
-    talks_back(&edge, "/function/copy").await;
-}
