@@ -1,10 +1,11 @@
 //! Each guest, each way of bringing it: deploy, list, describe, call, update, remove.
 
+use runtime_testing::guests::{ECHO, HELLO_HTTP};
 use serde_json::json;
 
 use crate::{
     edge::{Deployment, Edge, Plan},
-    guests::{built, built_path},
+    guests::{built, built_path, text},
     registry::Registry,
 };
 
@@ -143,6 +144,20 @@ async fn files_given_at_the_start_are_functions() {
 }
 
 #[tokio::test]
+#[ignore = "run by scripts/test"]
+async fn an_update_may_change_the_kind_of_guest() {
+    let edge = Edge::start().await;
+    let handler = Deployment::of("changing", &edge.upload(text(HELLO_HTTP)).await);
+    let program = Deployment::of("changing", &edge.upload(text(ECHO)).await);
+    for _ in 0..2 {
+        edge.serve(handler.clone()).await;
+        assert_eq!(edge.call("changing", "an echo").await.ok(), "Hello from Fawn\n");
+        edge.serve(program.clone()).await;
+        assert_eq!(edge.call("changing", "an echo").await.ok(), "an echo");
+    }
+}
+
+#[tokio::test]
 #[ignore = "needs the guests: run scripts/test"]
 async fn a_program_sees_the_request_in_its_environment() {
     let edge = Edge::start().await;
@@ -171,6 +186,11 @@ async fn a_failing_program_answers_500_with_its_output() {
     let answer = edge.call("failing", "").await;
     assert_eq!(answer.status, 500);
     assert_eq!(answer.text(), "exit status 7\nexiting with 7\nthis went to stderr\n");
+
+    edge.serve(Deployment::of("failing", &image).process("c grow 1000")).await;
+    let answer = edge.call("failing", "").await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.text().contains("no memory after"), "the limit is told to the program: {answer}");
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, SystemTime},
 };
 
 use runtime_testing::guests::ARGS;
@@ -11,21 +12,18 @@ use runtime_testing::guests::ARGS;
 use crate::{
     edge::{Deployment, Edge, Reply},
     guests::{marked, text},
+    process::eventually,
 };
 
+/// Every file in a folder and below.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 fn size_of(folder: &Path) -> u64 {
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            // A file may go between listing and looking.
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
-                Ok(metadata) => metadata.len(),
-                Err(_) => 0,
-            }
-        })
-        .sum()
+    // A file may go between listing and looking.
+    files(folder).iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,4 +68,34 @@ async fn a_thousand_updates_lose_no_call_and_no_disk() {
     eprintln!("{calls} calls during {UPDATES} updates; data directory {size_before} -> {size} bytes");
     assert!(calls > UPDATES as u64, "too few calls to prove anything: {calls}");
     assert!(size < size_before + (2 << 20), "the data directory grew from {size_before} to {size} bytes");
+}
+
+#[tokio::test]
+#[ignore = "run by scripts/test"]
+async fn code_that_no_function_names_is_removed_after_its_time() {
+    const REVISIONS: usize = 8;
+    const PADDING: usize = 1 << 20;
+    let mut edge = Edge::start().await;
+    for revision in 0..REVISIONS {
+        let mut module = marked(&text(ARGS), &revision.to_string());
+        // A custom section of one MiB, its length in four bytes of LEB128.
+        module.extend([0, 0x82, 0x80, 0xc0, 0, 1, b'x']);
+        module.resize(module.len() + PADDING, 0);
+        let image = edge.upload(module).await;
+        edge.serve(Deployment::of("changing", &image).process(&format!("args {revision}"))).await;
+    }
+    assert!(size_of(&edge.data_dir()) > (REVISIONS * PADDING) as u64);
+
+    assert!(edge.terminate().await.success());
+    let long_ago = SystemTime::now() - Duration::from_secs(24 * 3600);
+    for path in files(&edge.data_dir()) {
+        fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    let edge = edge.again().start().await;
+    eventually("one revision is left", async || {
+        (size_of(&edge.data_dir()) < 2 * PADDING as u64).then_some(())
+    })
+    .await;
+    assert_eq!(edge.call("changing", "").await.ok(), format!("args\n{}\n", REVISIONS - 1));
+    assert_eq!(edge.call("hello", "").await.status, 200);
 }
