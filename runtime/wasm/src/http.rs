@@ -39,6 +39,9 @@ use crate::{
 /// Marks an answer that is not the function's own (`OpenFaaS` of-watchdog).
 const INTERNAL: &str = "x-openfaas-internal";
 
+/// The guest returned without having answered in full.
+const NO_RESPONSE: &str = "no-response";
+
 /// An answer up to this size whose guest has finished is sent in one piece.
 const ONE_PIECE_BYTES: usize = 256 << 10;
 
@@ -159,7 +162,17 @@ async fn respond(head: Head, guest: Guest, tails: TaskTracker) -> Result<Respons
         }
         Poll::Ready(Ok::<_, Error>(false))
     });
-    let whole = gather.await?;
+    let whole = match gather.await {
+        Ok(whole) => whole,
+        // A guest that answers with an error and leaves the body be, as JavaScript's does when a handler throws,
+        // has said what it had to say.
+        Err(Error::FunctionFailed { code: NO_RESPONSE, .. })
+            if is_error(parts.status) && first.is_empty() =>
+        {
+            true
+        }
+        Err(error) => return Err(error),
+    };
     let body = if whole {
         full(first.freeze())
     } else {
@@ -167,6 +180,10 @@ async fn respond(head: Head, guest: Guest, tails: TaskTracker) -> Result<Respons
         Streamed { ready: data.into_iter().chain(next).collect(), rest }.boxed_unsync()
     };
     Ok(http::Response::from_parts(parts, body))
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 /// An answer whose guest still runs.
@@ -237,7 +254,7 @@ impl GuestBody {
 
     fn broken_off(&mut self) -> Error {
         let failure = self.guest.as_mut().and_then(Guest::failure);
-        failure.map_or_else(|| failed("no-response", "the function dropped its answer half-way"), Error::from)
+        failure.map_or_else(|| failed(NO_RESPONSE, "the function dropped its answer half-way"), Error::from)
     }
 }
 
@@ -305,6 +322,7 @@ fn trapped(error: wasmtime::Error) -> Error {
     Error::FunctionFailed {
         code: "guest-trap",
         message: "the function trapped".into(),
-        source: Some(error.into()),
+        // With all its causes, of which a chain of errors would tell the first alone.
+        source: Some(format!("{error:?}").into()),
     }
 }

@@ -14,8 +14,9 @@ use crate::{
     outgoing,
 };
 
-/// Resources that one call may hold; a guest needs a handful.
-const MAX_RESOURCES: usize = 1024;
+/// Resources that one call may hold. A guest needs a handful, but JavaScript's keeps one for each piece of a stream
+/// until its collector runs.
+const MAX_RESOURCES: usize = 1 << 16;
 
 /// Bytes that one hostcall may lift out of a guest.
 const HOSTCALL_FUEL: usize = 8 << 20;
