@@ -211,3 +211,32 @@ async fn an_image_that_cannot_be_had_is_refused_with_the_reason() {
         assert_eq!(edge.status("f").await.status, 404);
     }
 }
+
+#[tokio::test]
+#[ignore = "needs the guests: run scripts/test"]
+async fn a_command_that_fails_says_why_and_ends_with_a_code() {
+    let edge = Edge::start().await;
+    let text_file = edge.file("notes.wasm", b"not a module");
+    let magic = edge.file("magic.wat", guests::UNKNOWN_IMPORT.as_bytes());
+    let machine_code = crate::guests::built_path("c.cwasm");
+    for (arguments, word) in [
+        (vec!["deploy", text_file.to_str().unwrap()], "WebAssembly"),
+        (vec!["deploy", magic.to_str().unwrap()], "magic"),
+        (vec!["deploy", machine_code.to_str().unwrap(), "--name", "f"], "cwasm"),
+        (vec!["deploy", "missing.wasm"], "missing.wasm"),
+        (vec!["deploy", magic.to_str().unwrap(), "--name", "Not_A_Name"], "Not_A_Name"),
+        (vec!["deploy", magic.to_str().unwrap(), "--gateway", "http://127.0.0.1:1"], "127.0.0.1:1"),
+        (
+            vec!["push", magic.to_str().unwrap(), "127.0.0.1:1/a:1", "--insecure-registry", "127.0.0.1:1"],
+            "127.0.0.1:1",
+        ),
+        (vec!["inspect", text_file.to_str().unwrap()], "notes.wasm"),
+        (vec!["up", "missing.wasm"], "missing.wasm"),
+        (vec!["serve"], "serve"),
+    ] {
+        let said = edge.fawn(&arguments).await.fails();
+        assert!(said.contains(word), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("backtrace"), "{arguments:?}: {said}");
+    }
+    assert_eq!(edge.list().await, ["hello"], "nothing was deployed");
+}

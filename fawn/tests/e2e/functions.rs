@@ -232,3 +232,46 @@ async fn a_private_registry_is_read_with_the_credentials_of_docker_login() {
     edge.serve(Deployment::of("private", &image)).await;
     assert_eq!(edge.call("private", "mine").await.ok(), "mine");
 }
+
+#[tokio::test]
+#[ignore = "needs docker-registry and the guests: run scripts/test"]
+async fn a_mirror_is_asked_in_place_of_docker_hub() {
+    let registry = Registry::start().await;
+    let mirror = format!("docker.io=http://{}", registry.host);
+    let edge = Plan::new().argument("--registry-mirror").argument(mirror).start().await;
+    registry.push_artifact("team/c", "1", &built("c.wasm")).await;
+    edge.serve(Deployment::of("mirrored", "team/c:1")).await;
+    assert_eq!(edge.call("mirrored", "from afar").await.ok(), "from afar");
+    assert_eq!(edge.status("mirrored").await.json()["image"], "team/c:1");
+}
+
+#[tokio::test]
+#[ignore = "needs docker-registry and the guests: run scripts/test"]
+async fn a_module_is_inspected_before_it_is_deployed() {
+    let registry = Registry::start().await;
+    let edge = Edge::start().await;
+    let inspect = async |source: &str| {
+        let said =
+            edge.fawn(&["inspect", source, "--json", "--insecure-registry", &registry.host]).await.succeeds();
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()
+    };
+    let found = inspect(built_path("js.wasm").to_str().unwrap()).await;
+    assert_eq!((&found["kind"], &found["runs"]), (&json!("component"), &json!(true)), "{found}");
+    assert!(found["exports"].to_string().contains("wasi:http/incoming-handler@0.2.10"), "{found}");
+
+    let go = built("go.wasm");
+    for image in [
+        registry.push_artifact("go", "artifact", &go).await,
+        registry.push_scratch_image("go", "scratch", &go).await,
+        registry.push_index("go", "index", &go).await,
+    ] {
+        let found = inspect(&image).await;
+        assert_eq!((&found["kind"], &found["runs"]), (&json!("module"), &json!(true)), "{found}");
+        assert_eq!(found["digest"], crate::images::digest(&go), "{image}");
+    }
+
+    let magic = edge.file("magic.wat", runtime_testing::guests::UNKNOWN_IMPORT.as_bytes());
+    let found = inspect(magic.to_str().unwrap()).await;
+    assert_eq!(found["runs"], false, "{found}");
+    assert!(found["reason"].to_string().contains("magic"), "{found}");
+}
