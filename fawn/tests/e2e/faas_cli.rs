@@ -95,7 +95,7 @@ async fn it_can_be_asked_who_it_is() {
     let edge = Edge::start().await;
     log_in(&edge).await;
     edge.faas_cli(&["version", "--warn-update=false"]).await.succeeds();
-    edge.faas_cli(&["namespaces"]).await.succeeds();
+    edge.faas_cli(&["namespace", "list"]).await.succeeds();
     edge.faas_cli(&["ready"]).await.succeeds();
     let listed: Value = serde_json::from_str(&edge.faas_cli(&["list", "--json"]).await.succeeds()).unwrap();
     assert_eq!(listed[0]["name"], "hello");
