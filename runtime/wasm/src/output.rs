@@ -2,15 +2,21 @@
 
 use std::{
     fs::File,
-    io::{self, Seek},
+    future::poll_fn,
+    io::{self, Seek, Write},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use runtime_api::{Body, BodyError, full};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite},
+    task::JoinHandle,
+};
 use wasmtime_wasi::{
     async_trait,
     cli::{IsTerminal, StdoutStream},
@@ -23,6 +29,9 @@ const MEMORY_BYTES: usize = 1 << 20;
 /// What a guest may write at once.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// More than this is in memory only if a guest does not ask before it writes.
+const MOST_BYTES: usize = 2 * MEMORY_BYTES;
+
 /// The output of one call; clones write to the same.
 #[derive(Clone)]
 pub(crate) struct Output {
@@ -31,7 +40,10 @@ pub(crate) struct Output {
 
 struct State {
     memory: BytesMut,
-    file: Option<tokio::fs::File>,
+    file: Option<File>,
+    /// The file while bytes are written to it. It is kept here, as whoever waits for it may stop waiting: a guest
+    /// that polls several things does when another is ready.
+    storing: Option<JoinHandle<io::Result<File>>>,
     /// All bytes written so far.
     written: u64,
     limit: u64,
@@ -52,7 +64,8 @@ pub(crate) enum Failure {
 
 impl Output {
     pub(crate) fn new(limit: u64) -> Self {
-        let state = State { memory: BytesMut::new(), file: None, written: 0, limit, failure: None };
+        let state =
+            State { memory: BytesMut::new(), file: None, storing: None, written: 0, limit, failure: None };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -60,25 +73,9 @@ impl Output {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves what is in memory to the file.
-    async fn spill(&self) {
-        let (file, memory) = {
-            let mut state = self.state();
-            (state.file.take(), state.memory.split().freeze())
-        };
-        let stored = store(file, &memory).await;
-        let mut state = self.state();
-        match stored {
-            Ok(file) => state.file = Some(file),
-            Err(error) => state.failure = Some(Failure::Disk(Arc::new(error))),
-        }
-    }
-
     /// What was written, behind `prefix`: its length, its first bytes, and a body that streams it.
     pub(crate) async fn finish(self, prefix: Bytes) -> Result<Finished, Failure> {
-        if self.state().file.is_some() {
-            self.spill().await;
-        }
+        poll_fn(|cx| self.state().poll_finish(cx)).await;
         let (memory, file, written) = {
             let mut state = self.state();
             if let Some(failure) = state.failure.take() {
@@ -95,6 +92,33 @@ impl Output {
     }
 }
 
+impl State {
+    /// Ready when no more than `most` bytes are in memory, or never will be fewer.
+    fn poll_store(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<()> {
+        loop {
+            if let Some(storing) = &mut self.storing {
+                let stored = ready!(Pin::new(storing).poll(cx));
+                self.storing = None;
+                match stored.map_err(io::Error::from).flatten() {
+                    Ok(file) => self.file = Some(file),
+                    Err(error) => self.failure = Some(Failure::Disk(Arc::new(error))),
+                }
+            }
+            if self.memory.len() <= most || self.failure.is_some() {
+                return Poll::Ready(());
+            }
+            let (file, bytes) = (self.file.take(), self.memory.split().freeze());
+            self.storing = Some(tokio::task::spawn_blocking(move || store(file, &bytes)));
+        }
+    }
+
+    /// Ready when all is in one place.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let on_disk = self.file.is_some() || self.storing.is_some();
+        self.poll_store(cx, if on_disk { 0 } else { MEMORY_BYTES })
+    }
+}
+
 /// A command's whole output.
 pub(crate) struct Finished {
     pub(crate) length: u64,
@@ -107,23 +131,16 @@ fn head_of(whole: &Bytes) -> Bytes {
     whole.slice(..whole.len().min(crate::sniff::SNIFFED_BYTES))
 }
 
-async fn store(file: Option<tokio::fs::File>, bytes: &[u8]) -> io::Result<tokio::fs::File> {
-    let mut file = match file {
-        Some(file) => file,
-        None => tokio::fs::File::from_std(tokio::task::spawn_blocking(tempfile::tempfile).await??),
-    };
-    file.write_all(bytes).await?;
-    file.flush().await?;
+fn store(file: Option<File>, bytes: &[u8]) -> io::Result<File> {
+    let mut file = file.map_or_else(tempfile::tempfile, Ok)?;
+    file.write_all(bytes)?;
     Ok(file)
 }
 
-async fn from_file(file: tokio::fs::File, prefix: Bytes, length: u64) -> io::Result<Finished> {
-    let mut file = tokio::task::spawn_blocking({
-        let file: File = file.into_std().await;
-        move || {
-            (&file).rewind()?;
-            Ok::<_, io::Error>(tokio::fs::File::from_std(file))
-        }
+async fn from_file(file: File, prefix: Bytes, length: u64) -> io::Result<Finished> {
+    let mut file = tokio::task::spawn_blocking(move || {
+        (&file).rewind()?;
+        Ok::<_, io::Error>(tokio::fs::File::from_std(file))
     })
     .await??;
     let mut start = BytesMut::from(&*prefix);
@@ -158,6 +175,9 @@ impl StdoutStream for Output {
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
         let mut state = self.state();
+        if state.memory.len() + bytes.len() > MOST_BYTES {
+            return Err(StreamError::trap("more was written than check-write allowed"));
+        }
         state.written = state.written.saturating_add(bytes.len() as u64);
         if state.written > state.limit {
             state.failure = Some(Failure::TooLarge { limit: state.limit });
@@ -179,15 +199,17 @@ impl OutputStream for Output {
         if state.failure.is_some() {
             return Err(StreamError::Trap(wasmtime::format_err!("output cannot be stored")));
         }
-        Ok(if state.memory.len() < MEMORY_BYTES { WRITE_BYTES } else { 0 })
+        let room = state.storing.is_none() && state.memory.len() <= MEMORY_BYTES;
+        Ok(if room { WRITE_BYTES } else { 0 })
     }
 }
 
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
-        if self.state().memory.len() >= MEMORY_BYTES {
-            self.spill().await;
-        }
+        poll_fn(|cx| self.state().poll_store(cx, MEMORY_BYTES)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

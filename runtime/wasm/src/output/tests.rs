@@ -1,0 +1,64 @@
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+async fn whole(output: Output) -> (u64, Bytes) {
+    let Finished { length, body, .. } = output.finish(Bytes::new()).await.unwrap();
+    (length, body.collect().await.unwrap().to_bytes())
+}
+
+/// Waits as a guest does that waits for other things too: asks once, then lets go.
+fn begin_to_wait(output: &mut Output) -> Poll<()> {
+    output.ready().as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets nothing be written until what it returns is dropped.
+fn hold_the_disk() -> std::sync::mpsc::Sender<()> {
+    let (release, held) = std::sync::mpsc::channel();
+    drop(tokio::task::spawn_blocking(move || held.recv()));
+    release
+}
+
+#[test]
+fn nothing_is_lost_when_a_wait_is_given_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(give_up_waiting());
+}
+
+async fn give_up_waiting() {
+    let mut output = Output::new(u64::MAX);
+    let mut written = Vec::new();
+    for round in 0..3 {
+        let most = vec![b'a' + round; MIB + 1];
+        output.write(most.clone().into()).unwrap();
+        let disk = hold_the_disk();
+        assert!(begin_to_wait(&mut output).is_pending());
+        assert_eq!(output.check_write().unwrap(), 0, "no more before the disk has taken it");
+        // Another stream of the same guest that was let write before.
+        output.clone().write(Bytes::from_static(b"more")).unwrap();
+        drop(disk);
+        output.ready().await;
+        assert!(output.check_write().unwrap() > 0);
+        written.extend_from_slice(&most);
+        written.extend_from_slice(b"more");
+    }
+    output.write(vec![b'z'; MIB + 1].into()).unwrap();
+    let disk = hold_the_disk();
+    assert!(begin_to_wait(&mut output).is_pending(), "and the guest ends without waiting");
+    output.write(Bytes::from_static(b"end")).unwrap();
+    written.extend_from_slice(&vec![b'z'; MIB + 1]);
+    written.extend_from_slice(b"end");
+    drop(disk);
+    let (length, body) = whole(output).await;
+    assert_eq!(length, written.len() as u64);
+    assert!(body == written, "{} of {} bytes, or in another order", body.len(), written.len());
+}
+
+#[tokio::test]
+async fn a_guest_that_never_waits_is_stopped() {
+    let mut output = Output::new(u64::MAX);
+    let stopped = (0..4).any(|_| matches!(output.write(vec![0; MIB].into()), Err(StreamError::Trap(_))));
+    assert!(stopped, "what it may hold in memory is bounded");
+}
