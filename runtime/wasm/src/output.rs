@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     future::poll_fn,
-    io::{self, Seek, Write},
+    io::{self, Read, Seek, Write},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -13,15 +13,14 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use runtime_api::{Body, BodyError, full};
-use tokio::{
-    io::{AsyncReadExt, AsyncWrite},
-    task::JoinHandle,
-};
+use tokio::{io::AsyncWrite, task::JoinHandle};
 use wasmtime_wasi::{
     async_trait,
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError},
 };
+
+use crate::sniff::SNIFFED_BYTES;
 
 /// Output that is kept in memory, in bytes.
 const MEMORY_BYTES: usize = 1 << 20;
@@ -128,7 +127,7 @@ pub(crate) struct Finished {
 
 /// As much as content sniffing looks at.
 fn head_of(whole: &Bytes) -> Bytes {
-    whole.slice(..whole.len().min(crate::sniff::SNIFFED_BYTES))
+    whole.slice(..whole.len().min(SNIFFED_BYTES))
 }
 
 fn store(file: Option<File>, bytes: &[u8]) -> io::Result<File> {
@@ -137,15 +136,14 @@ fn store(file: Option<File>, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-async fn from_file(file: File, prefix: Bytes, length: u64) -> io::Result<Finished> {
-    let mut file = tokio::task::spawn_blocking(move || {
-        (&file).rewind()?;
-        Ok::<_, io::Error>(tokio::fs::File::from_std(file))
+async fn from_file(mut file: File, prefix: Bytes, length: u64) -> io::Result<Finished> {
+    let mut start = prefix.to_vec();
+    let (file, start) = tokio::task::spawn_blocking(move || {
+        file.rewind()?;
+        (&file).take(SNIFFED_BYTES as u64).read_to_end(&mut start)?;
+        Ok::<_, io::Error>((tokio::fs::File::from_std(file), Bytes::from(start)))
     })
     .await??;
-    let mut start = BytesMut::from(&*prefix);
-    file.read_buf(&mut start).await?;
-    let start = start.freeze();
     let first = futures_util::stream::once(std::future::ready(Ok(start.clone())));
     let rest = tokio_util::io::ReaderStream::with_capacity(file, WRITE_BYTES);
     let frames = futures_util::StreamExt::chain(first, rest);

@@ -62,3 +62,19 @@ async fn a_guest_that_never_waits_is_stopped() {
     let stopped = (0..4).any(|_| matches!(output.write(vec![0; MIB].into()), Err(StreamError::Trap(_))));
     assert!(stopped, "what it may hold in memory is bounded");
 }
+
+#[tokio::test]
+async fn a_large_output_is_told_by_as_many_bytes_as_a_small_one() {
+    let mut output = Output::new(u64::MAX);
+    let mut bytes = vec![b'a'; 2 * MIB];
+    bytes[100] = 0;
+    for piece in bytes.chunks(WRITE_BYTES) {
+        assert!(output.write_ready().await.unwrap() >= piece.len());
+        output.write(Bytes::copy_from_slice(piece)).unwrap();
+    }
+    let finished = output.finish(Bytes::from_static(b"exit status 1\n")).await.unwrap();
+    assert_eq!(finished.start.len(), SNIFFED_BYTES);
+    assert_eq!(crate::sniff::content_type(&finished.start), "application/octet-stream");
+    let body = finished.body.collect().await.unwrap().to_bytes();
+    assert!(body.strip_prefix(b"exit status 1\n").unwrap() == bytes, "nothing is missing or twice");
+}
