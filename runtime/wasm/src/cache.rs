@@ -86,15 +86,15 @@ impl Cache {
     }
 
     /// Opens the code of a module. `None` when there is none, or none that can be trusted; that is then removed.
+    ///
+    /// The caller is the only one that works on this digest's files.
     pub(crate) fn open_checked(&self, digest: &Digest) -> io::Result<Option<CheckedCode>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(self.code_path(digest), flags, Mode::empty()) {
-            Ok(descriptor) => File::from(descriptor),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(rustix::io::Errno::LOOP) => return self.distrust(digest, "is a symbolic link"),
-            Err(error) => return Err(error.into()),
+        let file = match open_regular(&self.code_path(digest)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return self.distrust(digest, &error.to_string()),
         };
-        let Some(record) = self.read_record(digest)? else {
+        let Some(record) = self.read_record(digest) else {
             return self.distrust(digest, "has no valid record");
         };
         let metadata = file.metadata()?;
@@ -103,35 +103,46 @@ impl Cache {
         }
         let stamp = self.stamp(&file)?;
         if stamp != record.checked {
-            if self.hash(&record.report, &file)? != record.code_hash {
-                return self.distrust(digest, "was changed");
+            match self.hash(&record.report, &file) {
+                Ok(hash) if hash == record.code_hash => {}
+                Ok(_) => return self.distrust(digest, "was changed"),
+                Err(error) => return self.distrust(digest, &error.to_string()),
             }
-            self.write_record(digest, &Record { checked: stamp, ..record_of(&record) })?;
+            let (report, code_hash) = (record.report.clone(), record.code_hash);
+            if let Err(error) = self.write_record(digest, &Record { report, code_hash, checked: stamp }) {
+                tracing::warn!(%digest, %error, "that machine code was checked cannot be noted, so it is checked again");
+            }
         }
         Ok(Some(CheckedCode { report: record.report, file }))
     }
 
-    /// Takes the code that a child wrote: from now on it is what its hash says.
+    /// Takes the code that a child wrote, into a file that only this process has ever opened: from now on it is what
+    /// its hash says.
     pub(crate) fn insert(&self, digest: &Digest, code: &Path, report: Report) -> io::Result<()> {
-        let file = File::open(code)?;
-        file.set_permissions(fs::Permissions::from_mode(0o400))?;
-        file.sync_all()?;
-        let code_hash = self.hash(&report, &file)?;
-        fs::rename(code, self.code_path(digest))?;
+        let mut copy = tempfile::NamedTempFile::new_in(self.directory.join("tmp"))?;
+        io::copy(&mut open_regular(code)?, copy.as_file_mut())?;
+        copy.as_file().set_permissions(fs::Permissions::from_mode(0o400))?;
+        copy.as_file().sync_all()?;
+        rustix::fs::seek(copy.as_file(), rustix::fs::SeekFrom::Start(0))?;
+        let code_hash = self.hash(&report, copy.as_file())?;
+        let file = copy.persist(self.code_path(digest))?;
         runtime_store::sync_directory(&self.directory)?;
         self.write_record(digest, &Record { report, code_hash, checked: self.stamp(&file)? })
     }
 
-    /// Removes files older than `grace` of modules that `keep` does not want.
+    /// Removes files older than `grace` of modules that `keep` does not want, and of other versions of Wasmtime.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool, grace: Duration) -> io::Result<()> {
+        let ours = format!("{:016x}", self.compatibility);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            let Some((digest, _)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
-            // A clock that was set back makes a file look young, never old.
-            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if !keep(digest) && age >= grace {
-                fs::remove_file(entry.path())?;
+            let Some((digest, rest)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
+            let wanted = keep(digest) && rest.starts_with(&ours);
+            if !wanted
+                && let Err(error) = remove_if_old(&entry, grace)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
             }
         }
         Ok(())
@@ -174,18 +185,13 @@ impl Cache {
         runtime_store::write_atomically(&self.record_path(digest), line.as_bytes(), 0o600)
     }
 
-    fn read_record(&self, digest: &Digest) -> io::Result<Option<Record>> {
-        let text = match fs::read_to_string(self.record_path(digest)) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        let genuine = text.split_once('\n').filter(|(hash, json)| {
-            blake3::Hash::from_hex(hash).is_ok_and(|hash| hash == self.record_hash(digest, json))
-        });
-        Ok(genuine.and_then(|(_, json)| serde_json::from_str(json).ok()))
+    /// The record of a module, if there is one that we wrote.
+    fn read_record(&self, digest: &Digest) -> Option<Record> {
+        let text = fs::read_to_string(self.record_path(digest)).ok()?;
+        let (hash, json) = text.split_once('\n')?;
+        let hash = blake3::Hash::from_hex(hash).ok()?;
+        // In constant time, as blake3 compares.
+        if hash == self.record_hash(digest, json) { serde_json::from_str(json).ok() } else { None }
     }
 
     fn record_hash(&self, digest: &Digest, json: &str) -> blake3::Hash {
@@ -195,10 +201,16 @@ impl Cache {
     }
 }
 
-fn record_of(record: &Record) -> Record {
-    Record {
-        report: record.report.clone(),
-        code_hash: record.code_hash.clone(),
-        checked: record.checked.clone(),
-    }
+/// Opens a file that is no link, pipe or the like.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no regular file")) }
+}
+
+fn remove_if_old(entry: &fs::DirEntry, grace: Duration) -> io::Result<()> {
+    // Reading does not change a file's modification time, so a record's tells when the code was compiled or checked. A
+    // clock that was set back makes a file look young, never old.
+    let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+    if age >= grace { fs::remove_file(entry.path()) } else { Ok(()) }
 }

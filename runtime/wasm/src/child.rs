@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use runtime_api::{ArtifactKind, Error, Result};
+use runtime_api::{Digest, Error, Result};
 use runtime_egress::Policy;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
-use wasmtime::{Module, component::Component};
+use sha2::{Digest as _, Sha256};
 use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
+    code::{Code, Unlinked},
     engine::{Engine, MAX_MEMORY_BYTES, Shape},
     inspect::{World, inspect},
-    instance::{Limits, Refused, State, new_store},
+    instance::{Limits, Refused, new_store},
 };
 
 /// Processor time of one compilation and trial.
@@ -26,13 +27,20 @@ const CPU_SECONDS: u64 = 120;
 /// Memory that the compiler may write to. The largest honest modules need about 500 MiB.
 const DATA_BYTES: u64 = 3 << 30;
 
+/// Machine code of one module.
+const CODE_BYTES: u64 = 2 << 30;
+
 /// Time that a module may take to start.
 const TRIAL_TIME: Duration = Duration::from_secs(5);
+
+/// The code of an error that tells of a module whose file is not what its digest says.
+pub const DAMAGED: &str = "damaged-module";
 
 /// What the parent asks for, on standard input.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) input: PathBuf,
+    pub(crate) digest: Digest,
     pub(crate) output: PathBuf,
     pub(crate) answer: PathBuf,
     pub(crate) shape: Shape,
@@ -42,7 +50,10 @@ pub(crate) struct Job {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Compiled(Report),
+    /// The module is at fault.
     Rejected(Rejection),
+    /// The machine is.
+    Failed(String),
 }
 
 /// What is known of a compiled module.
@@ -70,16 +81,23 @@ pub fn compile_child(job: impl Read) -> io::Result<()> {
     let job: Job = serde_json::from_reader(job)?;
     let answer = match compile(&job) {
         Ok(report) => Answer::Compiled(report),
-        Err(error) => {
-            Answer::Rejected(Rejection { code: error.code().to_owned(), message: with_causes(&error) })
+        Err(Error::Invalid { code, message }) => {
+            Answer::Rejected(Rejection { code: code.to_owned(), message })
         }
+        Err(Error::Internal(cause)) => Answer::Failed(cause.to_string()),
+        Err(error) => Answer::Failed(error.to_string()),
     };
     fs::write(&job.answer, serde_json::to_vec(&answer)?)
 }
 
 fn limit_process() -> io::Result<()> {
-    for (resource, limit) in [(Resource::Cpu, CPU_SECONDS), (Resource::Data, DATA_BYTES), (Resource::Core, 0)]
-    {
+    let limits = [
+        (Resource::Cpu, CPU_SECONDS),
+        (Resource::Data, DATA_BYTES),
+        (Resource::Fsize, CODE_BYTES),
+        (Resource::Core, 0),
+    ];
+    for (resource, limit) in limits {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     rustix::process::nice(10)?;
@@ -88,34 +106,29 @@ fn limit_process() -> io::Result<()> {
     Ok(())
 }
 
-fn with_causes(error: &Error) -> String {
-    match error {
-        Error::Internal(source) => source.to_string(),
-        other => other.to_string(),
-    }
-}
-
 fn compile(job: &Job) -> Result<Report> {
     let bytes = fs::read(&job.input).map_err(Error::internal)?;
+    if Digest(Sha256::digest(&bytes).into()) != job.digest {
+        let message = "the stored module is not what was pulled: its file is damaged; deploy it again";
+        return Err(Error::invalid(DAMAGED, message));
+    }
     let found = inspect(&bytes)?;
     let world = found.world()?;
     let engine = Engine::with_shape(Shape { slots: 1, ..job.shape })?;
-    let (code, trial) = match found.kind {
-        ArtifactKind::Module => {
-            let module = Module::from_binary(engine.wasmtime(), &bytes).map_err(|error| malformed(&error))?;
-            (module.serialize(), Trial::Core(module))
-        }
-        ArtifactKind::Component => {
-            let component =
-                Component::from_binary(engine.wasmtime(), &bytes).map_err(|error| malformed(&error))?;
-            (component.serialize(), Trial::Component(component))
-        }
-    };
-    fs::write(&job.output, code.map_err(crate::engine::boxed)?).map_err(Error::internal)?;
+    let unlinked = Unlinked::compile(&engine, found.kind, &bytes).map_err(|error| malformed(&error))?;
+    let code = unlinked.link(&engine, world).map_err(|error| unlinkable(&error))?;
+    fs::write(&job.output, unlinked.serialize().map_err(crate::engine::boxed)?).map_err(Error::internal)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
-    let memory_bytes = runtime.block_on(trial.start(&engine))?;
+    let memory_bytes = runtime.block_on(trial(&engine, &code))?;
     Ok(Report { world, memory_bytes })
+}
+
+fn unlinkable(error: &wasmtime::Error) -> Error {
+    Error::invalid(
+        "no-entry-point",
+        format!("the module does not fit what this node calls: {}", one_line(error)),
+    )
 }
 
 fn malformed(error: &wasmtime::Error) -> Error {
@@ -130,41 +143,22 @@ fn one_line(error: &wasmtime::Error) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-enum Trial {
-    Core(Module),
-    Component(Component),
-}
-
-impl Trial {
-    /// Instantiates once, and tells how much memory that took.
-    async fn start(self, engine: &Engine) -> Result<u64> {
-        let limits = Limits { memory_bytes: MAX_MEMORY_BYTES, egress: Policy::none() };
-        let mut store = new_store(engine, &limits, WasiCtxBuilder::new());
-        let started = tokio::time::timeout(TRIAL_TIME, self.instantiate(engine, &mut store)).await;
-        let usage = &store.data().usage;
-        match (started, usage.refused) {
-            (Ok(Ok(())), _) => Ok(usage.memory_bytes),
-            (_, Some(Refused::Limit { wanted_bytes })) => Err(too_large(wanted_bytes, MAX_MEMORY_BYTES)),
-            (Ok(Err(error)), _) => Err(Error::invalid(
-                "cannot-start",
-                format!("the module does not start: {}", one_line(&error)),
-            )),
-            (Err(_), _) => Err(Error::invalid(
-                "init-timeout",
-                format!(
-                    "the module does not start within {} s: its start function runs on",
-                    TRIAL_TIME.as_secs()
-                ),
-            )),
+/// Instantiates once, and tells how much memory that took.
+async fn trial(engine: &Engine, code: &Code) -> Result<u64> {
+    let limits = Limits { memory_bytes: MAX_MEMORY_BYTES, egress: Policy::none() };
+    let mut store = new_store(engine, &limits, WasiCtxBuilder::new());
+    let started = tokio::time::timeout(TRIAL_TIME, code.instantiate(&mut store)).await;
+    let usage = &store.data().usage;
+    match (started, usage.refused) {
+        (Ok(Ok(())), _) => Ok(usage.memory_bytes),
+        (_, Some(Refused::Limit { wanted_bytes })) => Err(too_large(wanted_bytes, MAX_MEMORY_BYTES)),
+        (Ok(Err(error)), _) => {
+            Err(Error::invalid("cannot-start", format!("the module does not start: {}", one_line(&error))))
         }
-    }
-
-    async fn instantiate(&self, engine: &Engine, store: &mut wasmtime::Store<State>) -> wasmtime::Result<()> {
-        match self {
-            Self::Core(module) => engine.core_linker().instantiate_async(store, module).await.map(drop),
-            Self::Component(component) => {
-                engine.component_linker().instantiate_async(store, component).await.map(drop)
-            }
+        (Err(_), _) => {
+            let seconds = TRIAL_TIME.as_secs();
+            let message = format!("the module does not start within {seconds} s: its start function runs on");
+            Err(Error::invalid("init-timeout", message))
         }
     }
 }

@@ -2,8 +2,9 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -12,17 +13,25 @@ use std::{
 };
 
 use runtime_api::{Artifact, Digest, Error, Result};
-use tokio::{io::AsyncWriteExt, process::Command, sync::Semaphore};
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::{OwnedMutexGuard, Semaphore},
+};
 
 use crate::{
     cache::{Cache, CheckedCode},
-    child::{Answer, Job, Report, too_large},
+    child::{Answer, DAMAGED, Job, Report, too_large},
     engine::Engine,
     inspect::World,
 };
 
 /// Time that one compilation may take; the largest honest modules need half a minute of an idle core.
 const COMPILE_TIME: Duration = Duration::from_secs(300);
+
+/// What is kept of a compiling process's standard error, in bytes.
+const MAX_LAST_WORDS_BYTES: u64 = 4 << 10;
 
 /// The longest answer of a compiling process that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
@@ -111,23 +120,25 @@ impl Compiler {
 
     /// As [`Compiler::compile`], with the code opened.
     pub(crate) async fn checked(self: &Arc<Self>, artifact: &Artifact) -> Result<CheckedCode> {
-        if let Some(code) = self.open_checked(artifact.digest).await? {
-            return Ok(code);
-        }
-        let flight = self.flight(artifact.digest);
-        let _alone = flight.lock().await;
-        if let Some(code) = self.open_checked(artifact.digest).await? {
+        // Whoever works on the files of a digest is alone, and stays so until the disk is done, also if the caller
+        // goes away meanwhile.
+        let alone = Arc::new(self.flight(artifact.digest).lock_owned().await);
+        if let Some(code) = self.open_checked(artifact.digest, &alone).await? {
             return Ok(code);
         }
         let _turn = self.turn.acquire().await.map_err(Error::internal)?;
-        self.run_child(artifact).await?;
-        let code = self.open_checked(artifact.digest).await?;
+        self.run_child(artifact, &alone).await?;
+        let code = self.open_checked(artifact.digest, &alone).await?;
         code.ok_or_else(|| Error::internal("machine code vanished as it was written"))
     }
 
-    async fn open_checked(self: &Arc<Self>, digest: Digest) -> Result<Option<CheckedCode>> {
-        let compiler = self.clone();
-        let open = move || compiler.cache.open_checked(&digest);
+    async fn open_checked(self: &Arc<Self>, digest: Digest, alone: &Alone) -> Result<Option<CheckedCode>> {
+        let (compiler, alone) = (self.clone(), alone.clone());
+        let open = move || {
+            let checked = compiler.cache.open_checked(&digest);
+            drop(alone);
+            checked
+        };
         tokio::task::spawn_blocking(open).await.map_err(Error::internal)?.map_err(Error::internal)
     }
 
@@ -143,10 +154,11 @@ impl Compiler {
         flight
     }
 
-    async fn run_child(self: &Arc<Self>, artifact: &Artifact) -> Result<()> {
+    async fn run_child(self: &Arc<Self>, artifact: &Artifact, alone: &Alone) -> Result<()> {
         let folder = self.cache.temporary().map_err(Error::internal)?;
         let job = Job {
             input: artifact.path.clone(),
+            digest: artifact.digest,
             output: folder.path().join("code"),
             answer: folder.path().join("answer"),
             shape: self.engine.shape(),
@@ -154,23 +166,23 @@ impl Compiler {
         tracing::info!(digest = %artifact.digest, size_bytes = artifact.size_bytes, "compiling");
         let ended = self.spawn(&job).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
-        let answer = read_answer(&job.answer).ok_or_else(|| died(&ended))?;
-        let report = match answer {
+        let report = match ended.answer(&job.answer)? {
             Answer::Compiled(report) => report,
             Answer::Rejected(rejection) => {
                 return Err(Error::Invalid { code: known_code(&rejection.code), message: rejection.message });
             }
+            Answer::Failed(reason) => return Err(Error::internal(format!("compiling failed: {reason}"))),
         };
-        let (compiler, digest) = (self.clone(), artifact.digest);
+        let (compiler, digest, alone) = (self.clone(), artifact.digest, alone.clone());
         let insert = move || {
             let inserted = compiler.cache.insert(&digest, &job.output, report);
-            drop(folder);
+            drop((folder, alone));
             inserted
         };
         tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(Error::internal)
     }
 
-    async fn spawn(&self, job: &Job) -> Result<String> {
+    async fn spawn(&self, job: &Job) -> Result<Ended> {
         let mut child = Command::new(&self.command.program)
             .args(&self.command.args)
             .env_clear()
@@ -178,22 +190,58 @@ impl Compiler {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Error::internal(format!("cannot start the compiler process: {error}")))?;
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let mut last_words = Vec::new();
         let run = async {
-            if let Some(mut stdin) = child.stdin.take() {
+            if let Some(mut stdin) = stdin {
                 stdin.write_all(&serde_json::to_vec(job)?).await?;
+            }
+            if let Some(stderr) = stderr {
+                stderr.take(MAX_LAST_WORDS_BYTES).read_to_end(&mut last_words).await?;
             }
             child.wait().await
         };
-        match tokio::time::timeout(COMPILE_TIME, run).await {
-            Ok(Ok(status)) => Ok(status.to_string()),
-            Ok(Err(error)) => Err(Error::internal(error)),
-            Err(_) => Ok(format!("stopped after {} s", COMPILE_TIME.as_secs())),
-        }
+        let status = match tokio::time::timeout(COMPILE_TIME, run).await {
+            Ok(status) => Some(status.map_err(Error::internal)?),
+            Err(_) => None,
+        };
+        Ok(Ended { status, last_words: String::from_utf8_lossy(&last_words).into_owned() })
     }
+}
+
+/// Held by whoever works on the files of one digest.
+type Alone = Arc<OwnedMutexGuard<()>>;
+
+/// How a compiling process ended; `None` when its time was over.
+struct Ended {
+    status: Option<ExitStatus>,
+    last_words: String,
+}
+
+impl Ended {
+    /// What it found, if it came to its end. One that did not is the module's fault where a limit ended it.
+    fn answer(&self, path: &Path) -> Result<Answer> {
+        let Some(status) = self.status else { return Err(too_costly("it took too long")) };
+        if status.success() {
+            return read_answer(path).ok_or_else(|| Error::internal("the compiler process left no answer"));
+        }
+        tracing::warn!(%status, last_words = self.last_words, "a compiler process died");
+        let limit = match status.signal().and_then(Signal::from_named_raw) {
+            Some(Signal::XCPU | Signal::KILL) => Some("it took too much processor time"),
+            Some(Signal::ABORT) => Some("it took too much memory"),
+            Some(Signal::XFSZ) => Some("its machine code is too large"),
+            _ => None,
+        };
+        Err(limit.map_or_else(|| Error::internal(format!("the compiler process died: {status}")), too_costly))
+    }
+}
+
+fn too_costly(why: &str) -> Error {
+    Error::invalid("compile-limit", format!("the module cannot be compiled within the limits: {why}"))
 }
 
 fn read_answer(path: &Path) -> Option<Answer> {
@@ -204,16 +252,10 @@ fn read_answer(path: &Path) -> Option<Answer> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn died(how: &str) -> Error {
-    Error::invalid(
-        "compile-limit",
-        format!("the module cannot be compiled within the limits on time and memory ({how})"),
-    )
-}
-
 /// Codes are static, so that they stay a closed set; the child only ever sends ours.
 fn known_code(code: &str) -> &'static str {
-    const CODES: [&str; 8] = [
+    const CODES: [&str; 9] = [
+        DAMAGED,
         "not-wasm",
         "malformed-module",
         "no-entry-point",

@@ -120,6 +120,7 @@ impl Engine {
         let mut core = wasmtime::Linker::new(&wasmtime);
         wasmtime_wasi::p1::add_to_linker_async(&mut core, |state: &mut State| state.preview1())
             .map_err(boxed)?;
+        crate::stdio::link_exit(&mut core).map_err(boxed)?;
         let mut component = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(boxed)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component).map_err(boxed)?;

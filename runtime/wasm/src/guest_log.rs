@@ -3,6 +3,7 @@
 use std::{
     error::Error as _,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -51,6 +52,12 @@ impl GuestLog {
     pub(crate) fn trapped(&self, error: &wasmtime::Error) {
         let CallLog { function, call_id, .. } = &*self.call;
         tracing::warn!(%function, %call_id, cause = %format_args!("{error:?}"), "function trapped");
+    }
+
+    /// Tells of a call that was stopped.
+    pub(crate) fn late(&self, limit: Duration) {
+        let CallLog { function, call_id, .. } = &*self.call;
+        tracing::warn!(%function, %call_id, ?limit, "function was stopped at its deadline");
     }
 
     /// Tells of a failure that came too late for the answer's status.

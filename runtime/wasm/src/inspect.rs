@@ -1,6 +1,6 @@
 use runtime_api::{ArtifactKind, Error, Result};
 use serde::{Deserialize, Serialize};
-use wasmparser::{Parser, Payload};
+use wasmparser::{ComponentTypeRef, Parser, Payload};
 
 /// Interfaces that a component may import, at any 0.2 version.
 const OFFERED: [&str; 7] = [
@@ -88,7 +88,11 @@ fn collect(found: &mut Inspection, payload: Payload<'_>) -> Result<(), wasmparse
         }
         Payload::ComponentImportSection(section) => {
             for import in section {
-                found.imports.push(import?.name.name.to_owned());
+                let import = import?;
+                // A type is resolved through the interfaces that use it.
+                if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                    found.imports.push(import.name.name.to_owned());
+                }
             }
         }
         Payload::ComponentExportSection(section) => {
@@ -170,7 +174,6 @@ impl Inspection {
         match self.kind {
             ArtifactKind::Module => import.split_once('/').is_some_and(|(module, _)| module == PREVIEW1),
             ArtifactKind::Component => {
-                // Imports that are not interfaces (`import-type-…`, plain names) are resolved through the others.
                 let version_fits =
                     import.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
                 version_fits && OFFERED.iter().any(|prefix| import.starts_with(prefix))

@@ -16,13 +16,13 @@ use crate::{
 
 /// Resources that one call may hold. A guest needs a handful, but JavaScript's keeps one for each piece of a stream
 /// until its collector runs.
-const MAX_RESOURCES: usize = 1 << 16;
+const MAX_RESOURCES: usize = 1 << 14;
 
 /// Bytes that one hostcall may lift out of a guest.
 const HOSTCALL_FUEL: usize = 8 << 20;
 
-/// Header fields of one message, as they lie in memory.
-const FIELD_SIZE_LIMIT: usize = 64 << 10;
+/// Header fields of one message that a guest makes, as they lie in memory.
+const FIELD_SIZE_LIMIT: usize = 16 << 10;
 
 /// Bytes of one write to an outgoing body; also what back-pressure lets stand in memory.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
@@ -64,7 +64,9 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, mut wasi: WasiCtxBuild
     };
     wasi.max_random_size(MAX_RANDOM_BYTES)
         .allow_udp(false)
-        .allow_ip_name_lookup(!limits.egress.denies_all())
+        .allow_tcp(!limits.egress.denies_all())
+        // Wasmtime's own lookups know no policy, no bound and no end; requests of wasi:http look names up themselves.
+        .allow_ip_name_lookup(false)
         .socket_addr_check(allowed);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(FIELD_SIZE_LIMIT);

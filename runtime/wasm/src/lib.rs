@@ -3,11 +3,14 @@
 //! It knows nothing of registries, stores of specs or routes. Wasmtime stays inside: no type of it is public.
 //! Its one invariant: an instance serves one call, and nothing of that call survives it.
 
+mod answer;
 mod cache;
 mod cgi;
 mod child;
+mod code;
 mod compile;
 mod engine;
+mod guest;
 mod guest_log;
 mod http;
 mod inspect;
@@ -19,7 +22,7 @@ mod sniff;
 mod stdin;
 mod stdio;
 
-pub use child::compile_child;
+pub use child::{DAMAGED, compile_child};
 pub use compile::{CompileCommand, CompiledModule, Compiler};
 pub use engine::{Engine, EngineConfig, MAX_MEMORY_BYTES};
 pub use inspect::{Inspection, World, inspect};

@@ -10,16 +10,14 @@ use arc_swap::ArcSwapOption;
 use runtime_api::{Error, FunctionName, Invocation, Response, Result, parse_duration};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
-use wasmtime::{Module, component::Component};
-use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::{
+    cache::CheckedCode,
+    code::{Code, Unlinked},
     compile::{CompiledModule, Compiler},
     engine::{Engine, Slot, boxed},
     http,
-    inspect::World,
-    instance::{Limits, State},
+    instance::Limits,
     stdio,
 };
 
@@ -66,13 +64,6 @@ pub struct InstancePool {
     code: ArcSwapOption<Code>,
     loading: tokio::sync::Mutex<()>,
     tails: TaskTracker,
-}
-
-/// Machine code in memory, linked and ready to be instantiated.
-enum Code {
-    Http(ProxyPre<State>),
-    Command(CommandPre<State>),
-    Core(wasmtime::InstancePre<State>),
 }
 
 impl InstancePool {
@@ -139,10 +130,16 @@ impl InstancePool {
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
         let start = Instant::now();
         let inflight = Inflight::enter(self.clone(), room)?;
-        let deadline = start + self.time_allowed(&invocation);
+        let limit = self.time_allowed(&invocation);
+        let deadline = start + limit;
         let slot = self.engine.slot(&self.share, deadline).await?;
-        let call =
-            Call { pool: self.clone(), start, deadline, room: Room { _inflight: inflight, _slot: slot } };
+        let call = Call {
+            pool: self.clone(),
+            start,
+            deadline,
+            limit,
+            room: Room { _inflight: inflight, _slot: slot },
+        };
         match &*self.code(deadline).await? {
             Code::Http(pre) => http::call(call, pre, invocation).await,
             Code::Command(pre) => stdio::call(call, stdio::Program::Component(pre), invocation).await,
@@ -181,32 +178,22 @@ impl InstancePool {
     async fn load(&self) -> Result<Arc<Code>> {
         let checked = self.compiler.checked(&self.module.artifact).await?;
         let engine = self.engine.clone();
-        let load = move || load_code(&engine, checked.report.world, &checked.path());
+        let load = move || load_code(&engine, &checked);
         tokio::task::spawn_blocking(load).await.map_err(Error::internal)?.map(Arc::new).map_err(boxed)
     }
 }
 
 #[expect(unsafe_code, reason = "Wasmtime cannot verify machine code, so loading it is unsafe by nature")]
-fn load_code(engine: &Engine, world: World, path: &std::path::Path) -> wasmtime::Result<Code> {
-    let wasmtime = engine.wasmtime();
-    // JUSTIFICATION: compiling on every start instead costs up to half a minute for each function.
-    // SAFETY: the path leads to a file opened by `Cache::open_checked`. Our own child process wrote it with this very
-    // Wasmtime and configuration (both are part of its name), a keyed hash of it was verified since the machine
-    // booted, and it has not changed since. Its mode is 0400 in a directory of mode 0700, files there are only ever
-    // replaced by rename or removed, and the mapping keeps the inode, so it stays as it is while it is mapped.
-    unsafe {
-        Ok(match world {
-            World::Http => Code::Http(ProxyPre::new(
-                engine.component_linker().instantiate_pre(&Component::deserialize_file(wasmtime, path)?)?,
-            )?),
-            World::Command => Code::Command(CommandPre::new(
-                engine.component_linker().instantiate_pre(&Component::deserialize_file(wasmtime, path)?)?,
-            )?),
-            World::CoreCommand => {
-                Code::Core(engine.core_linker().instantiate_pre(&Module::deserialize_file(wasmtime, path)?)?)
-            }
-        })
-    }
+fn load_code(engine: &Engine, checked: &CheckedCode) -> wasmtime::Result<Code> {
+    let world = checked.report.world;
+    // JUSTIFICATION: see `Unlinked::load`.
+    // SAFETY: the path leads to a file opened by `Cache::open_checked`. This process copied it from what our own child
+    // serialized with this very Wasmtime and configuration (both are part of its name), a keyed hash of it was
+    // verified since the machine booted, and it has not changed since. Its inode was made by us with mode 0400 in a
+    // directory of mode 0700; files there are only ever replaced by rename or removed, and the mapping keeps the
+    // inode, so it stays as it is while it is mapped.
+    let code = unsafe { Unlinked::load(engine, world, &checked.path())? };
+    code.link(engine, world)
 }
 
 /// What one call holds while it runs.
@@ -214,6 +201,8 @@ pub(crate) struct Call {
     pub(crate) pool: Arc<InstancePool>,
     pub(crate) start: Instant,
     pub(crate) deadline: Instant,
+    /// The time between the two.
+    pub(crate) limit: Duration,
     pub(crate) room: Room,
 }
 
@@ -237,12 +226,11 @@ struct Inflight(Arc<InstancePool>);
 
 impl Inflight {
     fn enter(pool: Arc<InstancePool>, room: u64) -> Result<Self> {
-        let before = pool.inflight.fetch_add(1, Ordering::Relaxed);
-        let entered = Self(pool);
-        if before >= room {
-            return Err(Error::TooManyCalls { max_inflight: room });
+        let one_more = |inflight: u64| (inflight < room).then_some(inflight + 1);
+        match pool.inflight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(Self(pool)),
+            Err(_) => Err(Error::TooManyCalls { max_inflight: room }),
         }
-        Ok(entered)
     }
 }
 

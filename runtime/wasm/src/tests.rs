@@ -10,6 +10,7 @@ use runtime_api::{
 };
 use runtime_egress::Policy;
 use runtime_testing::guests;
+use sha2::Digest as _;
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +18,8 @@ use crate::{
     CompileCommand, CompiledModule, Compiler, Engine, EngineConfig, InstancePool, Limits, Settings,
     StdioSettings, World,
 };
+
+mod stdio;
 
 const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";
 
@@ -57,7 +60,7 @@ impl Bench {
 
     /// Puts a module where the artifact store would.
     fn artifact(&self, wasm: &[u8]) -> Artifact {
-        let digest = Digest(*blake3::hash(wasm).as_bytes());
+        let digest = Digest(sha2::Sha256::digest(wasm).into());
         let path = self.folder.path().join(digest.hex());
         std::fs::File::create(&path).unwrap().write_all(wasm).unwrap();
         let kind = ArtifactKind::sniff(wasm).unwrap_or(ArtifactKind::Module);
@@ -360,9 +363,9 @@ async fn memory_ends_at_the_functions_limit_and_at_the_nodes() {
 #[tokio::test]
 async fn a_full_pool_makes_calls_wait_up_to_their_deadline() {
     let bench = Bench::with(&EngineConfig { slots: 1, memory_budget_bytes: 1 << 30 });
-    let pool =
-        bench.pool(guests::HTTP_ENDLESS, |settings| settings.timeout = Duration::from_millis(200)).await;
-    let held = call(&pool, "").await.unwrap();
+    let busy = bench.pool(guests::HTTP_ENDLESS, |_| {}).await;
+    let pool = bench.pool(guests::HELLO_HTTP, |settings| settings.timeout = Duration::from_millis(200)).await;
+    let held = call(&busy, "").await.unwrap();
     let error = call(&pool, "").await.unwrap_err();
     assert!(matches!(error, Error::Overloaded { .. }), "{error:?}");
     drop(held);
@@ -389,6 +392,12 @@ async fn modules_that_cannot_start_are_rejected_with_the_reason() {
         (guests::START_TRAP, "cannot-start"),
         (guests::START_LOOP, "init-timeout"),
         (guests::BIG_TABLE, "malformed-module"),
+        (r#"(module (func (export "_start") (param i32)))"#, "no-entry-point"),
+        (
+            r#"(component (component $c) (instance $i (instantiate $c))
+                (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#,
+            "no-entry-point",
+        ),
     ] {
         let error = bench.compile(wat).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
@@ -417,6 +426,64 @@ async fn one_digest_is_compiled_once_and_not_again_after_a_restart() {
     let restarted = Bench::compiler(&bench.folder, &bench.engine);
     restarted.compile(&artifact).await.unwrap();
     assert_eq!(restarted.compiled(), 0);
+}
+
+#[tokio::test]
+async fn callers_that_arrive_while_code_is_written_wait_for_it() {
+    let bench = Bench::new();
+    let hello = wat::parse_str(guests::HELLO).unwrap();
+    for round in 0..5_u8 {
+        // A custom section makes another module of it.
+        let artifact = bench.artifact(&[&hello[..], &[0, 3, 1, b'n', round]].concat());
+        let mut callers = Vec::new();
+        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let (compiler, artifact, done) = (bench.compiler.clone(), artifact.clone(), done.clone());
+            callers.push(tokio::spawn(async move {
+                let compiled = compiler.compile(&artifact).await.map(drop);
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+                compiled
+            }));
+            tokio::time::timeout(Duration::from_micros(500), std::future::pending::<()>()).await.unwrap_err();
+        }
+        for caller in callers {
+            caller.await.unwrap().unwrap();
+        }
+        assert_eq!(bench.compiler.compiled(), u64::from(round) + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_does_not_hold_an_instance_beyond_its_deadline() {
+    let bench = Bench::new();
+    let pool =
+        bench.pool(guests::HTTP_ENDLESS, |settings| settings.timeout = Duration::from_millis(100)).await;
+    let response = call(&pool, "").await.unwrap();
+    assert_eq!(bench.engine.slots_in_use(), 1);
+    let freed = async {
+        while bench.engine.slots_in_use() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), freed).await.expect("given back though nobody reads");
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn a_damaged_module_is_not_compiled() {
+    let bench = Bench::new();
+    let artifact = bench.artifact(&wat::parse_str(guests::HELLO).unwrap());
+    std::fs::write(&artifact.path, wat::parse_str(guests::ECHO).unwrap()).unwrap();
+    assert_eq!(bench.compiler.compile(&artifact).await.unwrap_err().code(), crate::DAMAGED);
+}
+
+#[tokio::test]
+async fn what_the_machine_fails_at_is_not_blamed_on_the_module() {
+    let bench = Bench::new();
+    let mut artifact = bench.artifact(&wat::parse_str(guests::HELLO).unwrap());
+    artifact.path = bench.folder.path().join("gone");
+    let error = bench.compiler.compile(&artifact).await.unwrap_err();
+    assert!(matches!(error, Error::Internal(_)), "{error:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,262 @@
+//! An answer, and the guest that writes it: reading the one runs the other.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{StatusCode, header::CONTENT_LENGTH};
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt;
+use runtime_api::{BodyError, Error, Response, Result, full};
+use tokio::runtime::Handle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::{
+    guest::{Failure, Guest},
+    guest_log::GuestLog,
+};
+
+/// The guest returned without having answered in full.
+pub(crate) const NO_RESPONSE: &str = "no-response";
+
+/// An answer up to this size whose guest has finished is sent in one piece.
+const ONE_PIECE_BYTES: usize = 256 << 10;
+
+pub(crate) fn failed(code: &'static str, message: &str) -> Error {
+    Error::FunctionFailed { code, message: message.into(), source: None }
+}
+
+/// Takes what the guest has written by now. If that is all, it goes out in one piece with its length.
+pub(crate) async fn respond(
+    head: http::Response<HyperOutgoingBody>,
+    guest: Guest,
+    tails: TaskTracker,
+) -> Result<Response> {
+    let (parts, body) = head.into_parts();
+    if parts.status.is_informational() {
+        return Err(failed("bad-response", "the function answered with a 1xx status, which ends no request"));
+    }
+    let mut rest = Rest::new(body, guest, tails);
+    let mut first = BytesMut::new();
+    let gathered = poll_fn(|cx| Poll::Ready(rest.gather(&mut first, cx))).await;
+    let whole = match gathered {
+        // A guest that answers with an error and leaves the body be, as JavaScript's does when a handler throws,
+        // has said what it had to say.
+        Err(Error::FunctionFailed { code: NO_RESPONSE, .. })
+            if is_error(parts.status) && first.is_empty() =>
+        {
+            true
+        }
+        gathered => gathered?,
+    };
+    let body = if whole {
+        full(first.freeze())
+    } else {
+        if !first.is_empty() {
+            rest.ready.push_front(Frame::data(first.freeze()));
+        }
+        let length = parts.headers.get(CONTENT_LENGTH);
+        let left_bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Streamed::start(rest, left_bytes).boxed_unsync()
+    };
+    Ok(http::Response::from_parts(parts, body))
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// What remains of an answer.
+struct Rest {
+    body: HyperOutgoingBody,
+    /// The guest, until it ends.
+    guest: Option<Guest>,
+    /// What it has written and nobody has read.
+    ready: VecDeque<Frame<Bytes>>,
+    /// How the answer ends, once that is known; told after what is ready.
+    end: Option<Result<()>>,
+    /// Who waits for more.
+    reader: Option<Waker>,
+    log: GuestLog,
+    tails: TaskTracker,
+}
+
+impl Rest {
+    fn new(body: HyperOutgoingBody, guest: Guest, tails: TaskTracker) -> Self {
+        let (ended, log) = (guest.has_ended(), guest.log.clone());
+        let mut rest =
+            Self { body, guest: Some(guest), ready: VecDeque::new(), end: None, reader: None, log, tails };
+        if ended {
+            rest.settle();
+        }
+        rest
+    }
+
+    /// Collects data up to the size of one piece. True if that is the whole answer.
+    fn gather(&mut self, first: &mut BytesMut, cx: &mut Context<'_>) -> Result<bool> {
+        while first.len() < ONE_PIECE_BYTES {
+            match self.poll_next(cx)? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(None) => return Ok(true),
+                Poll::Ready(Some(frame)) => match frame.into_data() {
+                    Ok(data) => first.extend_from_slice(&data),
+                    Err(trailers) => {
+                        self.ready.push_front(trailers);
+                        return Ok(false);
+                    }
+                },
+            }
+        }
+        Ok(false)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>>> {
+        let mut guest_polled = false;
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Poll::Ready(Ok(Some(frame)));
+            }
+            if let Some(end) = self.end.take() {
+                return Poll::Ready(end.map(|()| None));
+            }
+            let Some(guest) = &mut self.guest else { return Poll::Ready(Ok(None)) };
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.ready.push_back(frame),
+                Poll::Ready(Some(Err(_))) => self.finish(Err(broken_off())),
+                Poll::Ready(None) => {
+                    self.let_go_on();
+                    self.end = Some(Ok(()));
+                }
+                Poll::Pending if guest_polled => {
+                    self.reader = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    guest_polled = true;
+                    if guest.poll(cx) {
+                        self.settle();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The guest has ended, and nobody is left who could write more: takes what it wrote and gives its instance back.
+    fn settle(&mut self) {
+        let failure = self.guest.as_mut().and_then(Guest::failure);
+        let mut cx = Context::from_waker(Waker::noop());
+        let complete = loop {
+            match Pin::new(&mut self.body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => self.ready.push_back(frame),
+                Poll::Ready(None) => break true,
+                Poll::Ready(Some(Err(_))) | Poll::Pending => break false,
+            }
+        };
+        self.finish(match failure {
+            Some(failure) => Err(self.told(failure)),
+            None if complete => Ok(()),
+            None => Err(broken_off()),
+        });
+    }
+
+    /// An error of a failure; that a guest was late is logged here, since its reader may never come to know.
+    fn told(&self, failure: Failure) -> Error {
+        if let (Failure::Late, Some(guest)) = (&failure, &self.guest) {
+            guest.log.late(guest.limit);
+        }
+        failure.into()
+    }
+
+    fn finish(&mut self, end: Result<()>) {
+        self.end = Some(end);
+        self.guest = None;
+    }
+
+    /// A guest may go on after its answer, within its time.
+    fn let_go_on(&mut self) {
+        if let (Some(guest), Ok(runtime)) = (self.guest.take(), Handle::try_current()) {
+            self.tails.spawn_on(guest.run_to_end(), &runtime);
+        }
+    }
+}
+
+fn broken_off() -> Error {
+    failed(NO_RESPONSE, "the function dropped its answer half-way")
+}
+
+/// An answer whose guest still runs.
+struct Streamed {
+    rest: Arc<Mutex<Rest>>,
+    /// Bytes until the length that the head promised.
+    left_bytes: Option<u64>,
+    _timer: Option<AbortOnDropHandle<()>>,
+}
+
+impl Streamed {
+    /// A reader that takes its time does not lengthen the guest's: a timer ends the guest when nobody polls it.
+    fn start(rest: Rest, left_bytes: Option<u64>) -> Self {
+        let deadline = rest.guest.as_ref().map(|guest| guest.deadline);
+        let tails = rest.tails.clone();
+        let rest = Arc::new(Mutex::new(rest));
+        let timed = rest.clone();
+        let timer = deadline.map(|deadline| {
+            AbortOnDropHandle::new(tails.spawn(async move {
+                tokio::time::sleep_until(deadline).await;
+                let mut rest = lock(&timed);
+                if rest.guest.is_some() {
+                    let late = rest.told(Failure::Late);
+                    rest.finish(Err(late));
+                    if let Some(reader) = rest.reader.take() {
+                        reader.wake();
+                    }
+                }
+            }))
+        });
+        Self { rest, left_bytes, _timer: timer }
+    }
+}
+
+fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
+    rest.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
+        let next = lock(&self.rest).poll_next(cx);
+        if let Poll::Ready(Ok(Some(frame))) = &next {
+            let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.left_bytes = self.left_bytes.map(|left| left.saturating_sub(sent));
+        }
+        if let Poll::Ready(Err(error)) = &next
+            && !matches!(error, Error::TimedOut(_))
+        {
+            // No status can tell of it any more. That a guest was late is in the log already.
+            lock(&self.rest).log.failed(error);
+        }
+        next.map(|next| next.map_err(BodyError::from).transpose())
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        let mut rest = lock(&self.rest);
+        // The server stops reading at the length that was promised, which is an end like any other.
+        if self.left_bytes == Some(0) {
+            rest.let_go_on();
+        }
+        // At once, and not when the timer is gone.
+        rest.guest = None;
+    }
+}

@@ -1,0 +1,92 @@
+//! Machine code in memory, linked with what this node offers.
+
+use std::path::Path;
+
+use runtime_api::ArtifactKind;
+use wasmtime::{ExternType, InstancePre, Module, Store, component::Component};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::{engine::Engine, inspect::World, instance::State};
+
+/// Code that is ready to be instantiated.
+pub(crate) enum Code {
+    Http(ProxyPre<State>),
+    Command(CommandPre<State>),
+    Core(InstancePre<State>),
+}
+
+/// Code as Wasmtime holds it.
+pub(crate) enum Unlinked {
+    Module(Module),
+    Component(Component),
+}
+
+impl Unlinked {
+    /// Compiles, which takes long.
+    pub(crate) fn compile(engine: &Engine, kind: ArtifactKind, bytes: &[u8]) -> wasmtime::Result<Self> {
+        let wasmtime = engine.wasmtime();
+        Ok(match kind {
+            ArtifactKind::Module => Self::Module(Module::from_binary(wasmtime, bytes)?),
+            ArtifactKind::Component => Self::Component(Component::from_binary(wasmtime, bytes)?),
+        })
+    }
+
+    pub(crate) fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Self::Module(module) => module.serialize(),
+            Self::Component(component) => component.serialize(),
+        }
+    }
+
+    /// Maps code that was compiled before.
+    ///
+    /// # Safety
+    /// The file was written by [`Unlinked::serialize`] with this very Wasmtime and configuration, and stays as it is
+    /// while it is mapped.
+    #[expect(unsafe_code, reason = "Wasmtime cannot verify machine code, so loading it is unsafe by nature")]
+    pub(crate) unsafe fn load(engine: &Engine, world: World, path: &Path) -> wasmtime::Result<Self> {
+        let wasmtime = engine.wasmtime();
+        // JUSTIFICATION: compiling on every start instead costs up to half a minute for each function.
+        // SAFETY: the caller's promise is what both functions ask for.
+        unsafe {
+            Ok(match world {
+                World::CoreCommand => Self::Module(Module::deserialize_file(wasmtime, path)?),
+                World::Http | World::Command => Self::Component(Component::deserialize_file(wasmtime, path)?),
+            })
+        }
+    }
+
+    /// Resolves the imports, and finds what is called.
+    pub(crate) fn link(&self, engine: &Engine, world: World) -> wasmtime::Result<Code> {
+        match (self, world) {
+            (Self::Component(component), World::Http) => {
+                Ok(Code::Http(ProxyPre::new(engine.component_linker().instantiate_pre(component)?)?))
+            }
+            (Self::Component(component), World::Command) => {
+                Ok(Code::Command(CommandPre::new(engine.component_linker().instantiate_pre(component)?)?))
+            }
+            (Self::Module(module), World::CoreCommand) => {
+                let Some(ExternType::Func(start)) = module.get_export("_start") else {
+                    wasmtime::bail!("_start is not a function");
+                };
+                if start.params().len() + start.results().len() > 0 {
+                    wasmtime::bail!("_start takes parameters or returns results, which a command's does not");
+                }
+                Ok(Code::Core(engine.core_linker().instantiate_pre(module)?))
+            }
+            _ => wasmtime::bail!("a component was taken for a module, or the other way round"),
+        }
+    }
+}
+
+impl Code {
+    /// Makes an instance and calls nothing.
+    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
+        match self {
+            Self::Http(pre) => pre.instantiate_async(store).await.map(drop),
+            Self::Command(pre) => pre.instantiate_async(store).await.map(drop),
+            Self::Core(pre) => pre.instantiate_async(store).await.map(drop),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The guest of one wasi:http call, polled by whoever wants its answer.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use runtime_api::Error;
+use tokio::time::{Instant, Timeout, timeout_at};
+use wasmtime::Store;
+
+use crate::{guest_log::GuestLog, instance::State, pool::Room};
+
+/// A running guest, with all that its call holds. Dropping it ends it.
+pub(crate) struct Guest {
+    run: Pin<Box<Timeout<BoxedRun>>>,
+    ended: Option<Ended>,
+    pub(crate) log: GuestLog,
+    pub(crate) deadline: Instant,
+    /// The time that it was allowed, for the log.
+    pub(crate) limit: Duration,
+    _room: Room,
+}
+
+type BoxedRun = Pin<Box<dyn Future<Output = Returned> + Send>>;
+
+/// A guest that returned. Its store keeps what it left unfinished apart from what it finished.
+pub(crate) struct Returned {
+    pub(crate) result: Option<wasmtime::Error>,
+    pub(crate) store: Store<State>,
+}
+
+enum Ended {
+    Returned(Returned),
+    Late,
+}
+
+/// Why a guest ended other than by returning.
+pub(crate) enum Failure {
+    Late,
+    Error(Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Late => Self::TimedOut("the function did not end within its time".into()),
+            Failure::Error(error) => error,
+        }
+    }
+}
+
+impl Guest {
+    pub(crate) fn new(
+        run: impl Future<Output = Returned> + Send + 'static,
+        log: GuestLog,
+        (deadline, limit): (Instant, Duration),
+        room: Room,
+    ) -> Self {
+        let run: BoxedRun = Box::pin(run);
+        Self { run: Box::pin(timeout_at(deadline, run)), ended: None, log, deadline, limit, _room: room }
+    }
+
+    /// Lets the guest go on. True once it has ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ended.is_none()
+            && let Poll::Ready(ended) = self.run.as_mut().poll(cx)
+        {
+            self.ended = Some(ended.map_or(Ended::Late, Ended::Returned));
+        }
+        self.has_ended()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Why it failed, if it did; told once.
+    pub(crate) fn failure(&mut self) -> Option<Failure> {
+        match self.ended.as_mut()? {
+            Ended::Late => Some(Failure::Late),
+            Ended::Returned(Returned { result, store }) => {
+                let error = result.take()?;
+                Some(Failure::Error(store.data().lacked_room(&error).unwrap_or_else(|| trapped(&error))))
+            }
+        }
+    }
+
+    /// Lets a guest end whose answer is sent.
+    pub(crate) async fn run_to_end(mut self) {
+        poll_fn(|cx| if self.poll(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        match self.failure() {
+            None => {}
+            Some(Failure::Late) => self.log.late(self.limit),
+            Some(Failure::Error(error)) => self.log.failed(&error),
+        }
+    }
+}
+
+fn trapped(error: &wasmtime::Error) -> Error {
+    Error::FunctionFailed {
+        code: "guest-trap",
+        message: "the function trapped".into(),
+        // With all its causes, of which a chain of errors would tell the first alone.
+        source: Some(format!("{error:?}").into()),
+    }
+}
