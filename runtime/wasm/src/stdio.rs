@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use runtime_api::{Body, Error, Invocation, Response, Result, full};
-use wasmtime::Store;
+use wasmtime::{Linker, Store};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre};
 
 use crate::{
@@ -27,6 +27,14 @@ enum End {
     Exit(i32),
     Trap(wasmtime::Error),
     Late,
+}
+
+/// Lets a preview 1 command exit with any status: Wasmtime's own `proc_exit` traps from 126 on.
+pub(crate) fn link_exit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let exit = |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) };
+    linker.allow_shadowing(true).func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// Runs a command to its end and answers with its output.
@@ -80,7 +88,8 @@ async fn run(program: &Program<'_>, store: &mut Store<State>) -> wasmtime::Resul
 
 fn ended(error: wasmtime::Error) -> End {
     match error.downcast_ref::<I32Exit>() {
-        Some(I32Exit(status)) => End::Exit(*status),
+        // A process can tell no more than its status's low 8 bits.
+        Some(I32Exit(status)) => End::Exit(status & 0xff),
         None => End::Trap(error),
     }
 }
