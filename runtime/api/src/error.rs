@@ -49,6 +49,15 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// A registry that an image is wanted from, or to go to, does not answer.
+    #[error("{message}")]
+    RegistryUnavailable {
+        /// Which registry, and what it said.
+        message: String,
+        /// The reason below.
+        #[source]
+        source: Option<Source>,
+    },
     /// The time allowed is over.
     #[error("{0}")]
     TimedOut(String),
@@ -84,6 +93,11 @@ impl Error {
         Self::Unavailable { message: message.into(), source: Some(source.into()) }
     }
 
+    /// An [`Error::RegistryUnavailable`] that wraps what a library said.
+    pub fn registry_unavailable(message: impl Into<String>, source: impl Into<Source>) -> Self {
+        Self::RegistryUnavailable { message: message.into(), source: Some(source.into()) }
+    }
+
     /// Whose error this is.
     pub fn fault(&self) -> Fault {
         match self {
@@ -91,7 +105,10 @@ impl Error {
                 Fault::Caller
             }
             Self::FunctionFailed { .. } | Self::TimedOut(_) => Fault::Function,
-            Self::Overloaded { .. } | Self::Unavailable { .. } | Self::Internal(_) => Fault::Platform,
+            Self::Overloaded { .. }
+            | Self::Unavailable { .. }
+            | Self::RegistryUnavailable { .. }
+            | Self::Internal(_) => Fault::Platform,
         }
     }
 
@@ -104,6 +121,7 @@ impl Error {
             Self::TooManyCalls { .. } => "over-limit",
             Self::Overloaded { .. } => "no-capacity",
             Self::Unavailable { .. } => "unavailable",
+            Self::RegistryUnavailable { .. } => "registry-unavailable",
             Self::TimedOut(_) => "timeout",
             Self::Internal(_) => "internal",
         }

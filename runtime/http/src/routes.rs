@@ -64,13 +64,15 @@ async fn list(State(provider): Shared, Query(query): Query<Parameters>) -> Answe
 
 async fn deploy(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<StatusCode> {
     let spec = read_spec(&*provider, &query, body).await?;
-    provider.deploy(spec).await.map_err(rejected)?;
+    let function = qualified(&spec);
+    provider.deploy(spec).await.map_err(|error| Failure::deploying(function, error))?;
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn update(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<StatusCode> {
     let spec = read_spec(&*provider, &query, body).await?;
-    provider.update(spec).await.map_err(rejected)?;
+    let function = qualified(&spec);
+    provider.update(spec).await.map_err(|error| Failure::deploying(function, error))?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -156,19 +158,17 @@ const SPEC_FIELDS: [&str; 12] = [
     "readOnlyRootFilesystem",
 ];
 
-async fn read_spec(provider: &dyn Provider, query: &Parameters, body: Body) -> Result<FunctionSpec> {
+async fn read_spec(provider: &dyn Provider, query: &Parameters, body: Body) -> Answer<FunctionSpec> {
     let mut spec: FunctionSpec = json::read(body, &SPEC_FIELDS).await?;
     spec.namespace = first_of([&spec.namespace, namespace_of(query)]).to_owned();
-    check_namespace(provider, &spec.namespace).await?;
+    let known = check_namespace(provider, &spec.namespace).await;
+    known.map_err(|error| Failure::deploying(qualified(&spec), error))?;
     Ok(spec)
 }
 
-/// A deploy that cannot reach its registry is rejected like any other: trying again as it stands is the user's choice.
-fn rejected(error: Error) -> Error {
-    match error {
-        Error::Unavailable { message, .. } => Error::Invalid { code: "unavailable", message },
-        error => error,
-    }
+/// What the log calls a function, whose name may not be valid.
+fn qualified(spec: &FunctionSpec) -> String {
+    format!("{}.{}", spec.service, first_of([&spec.namespace, DEFAULT_NAMESPACE]))
 }
 
 /// The function of a path. A name that no function can have is one that does not exist.

@@ -22,6 +22,10 @@ const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 /// Answers an error, and logs it with all its sources.
 pub fn answer(error: &Error, call_id: &CallId) -> Response {
     log(error, call_id);
+    response(error, call_id, status(error), origin(error))
+}
+
+fn response(error: &Error, call_id: &CallId, status: StatusCode, origin: Option<&'static str>) -> Response {
     let text = match error {
         Error::Internal(_) => format!("internal error; the log has more under call id {call_id}\n"),
         // of-watchdog's answer to a call that takes too long is empty.
@@ -29,10 +33,10 @@ pub fn answer(error: &Error, call_id: &CallId) -> Response {
         error => format!("{error}\n"),
     };
     let mut response = http::Response::new(full(text));
-    *response.status_mut() = status(error);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(ERROR_CODE, HeaderValue::from_static(error.code()));
-    if let Some(part) = origin(error) {
+    if let Some(part) = origin {
         headers.insert(INTERNAL, HeaderValue::from_static(part));
     }
     if let Error::TooManyCalls { .. } = error {
@@ -60,9 +64,13 @@ fn status(error: &Error) -> StatusCode {
         Error::AlreadyExists(_) => StatusCode::CONFLICT,
         Error::Invalid { code: "too-large", .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::Invalid { code: "request-timeout", .. } => StatusCode::REQUEST_TIMEOUT,
+        Error::Invalid { code: "unsupported-transfer-encoding", .. } => StatusCode::NOT_IMPLEMENTED,
+        Error::Invalid { code: "cross-site", .. } => StatusCode::FORBIDDEN,
         Error::Invalid { .. } => StatusCode::BAD_REQUEST,
         Error::TooManyCalls { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::Overloaded { .. } | Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Overloaded { .. } | Error::Unavailable { .. } | Error::RegistryUnavailable { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Error::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
         Error::FunctionFailed { code: "bad-response" | "no-response", .. } => StatusCode::BAD_GATEWAY,
         Error::FunctionFailed { .. } | Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -83,10 +91,37 @@ fn log(error: &Error, call_id: &CallId) {
     let (code, reason) = (error.code(), display(Chain(error)));
     match error {
         Error::Internal(_) => error!(%call_id, code, reason, "failed"),
-        Error::Unavailable { .. } => warn!(%call_id, code, reason, "depends on what does not answer"),
+        Error::Unavailable { .. } | Error::RegistryUnavailable { .. } => {
+            warn!(%call_id, code, reason, "depends on what does not answer");
+        }
         Error::FunctionFailed { .. } | Error::TimedOut(_) => info!(%call_id, code, reason, "function failed"),
         // Of these there may be as many as there are requests.
         _ => debug!(%call_id, code, reason, "refused"),
+    }
+}
+
+/// Answers a failed deploy: whatever the image or its registry is to blame for rejects it, even a registry that does
+/// not answer, since trying again as it stands is the user's choice.
+fn answer_deploy(function: &str, error: &Error, call_id: &CallId) -> Response {
+    log_deploy(function, error, call_id);
+    if let Error::Invalid { .. } | Error::RegistryUnavailable { .. } = error {
+        return response(error, call_id, StatusCode::BAD_REQUEST, None);
+    }
+    response(error, call_id, status(error), origin(error))
+}
+
+fn log_deploy(function: &str, error: &Error, call_id: &CallId) {
+    let (code, reason) = (error.code(), display(Chain(error)));
+    match error {
+        Error::Internal(_) => error!(%call_id, function, code, reason, "deploy failed"),
+        // This is how clients find out whether a function is there: faas-cli updates before it deploys.
+        Error::NotFound(_) | Error::AlreadyExists(_) => {
+            debug!(%call_id, function, code, reason, "deploy refused");
+        }
+        error if error.fault() == Fault::Platform => {
+            warn!(%call_id, function, code, reason, "deploy failed");
+        }
+        _ => info!(%call_id, function, code, reason, "deploy rejected"),
     }
 }
 
@@ -107,11 +142,29 @@ impl fmt::Display for Chain<'_> {
 
 /// An error on its way out of a route, to be answered by [`answer_failures`].
 #[derive(Clone)]
-pub struct Failure(Arc<Error>);
+pub struct Failure {
+    error: Arc<Error>,
+    /// The function that was to be deployed.
+    deploying: Option<String>,
+}
+
+impl Failure {
+    /// A deploy that did not succeed: of which function, and why.
+    pub(crate) fn deploying(function: String, error: Error) -> Self {
+        Self { error: Arc::new(error), deploying: Some(function) }
+    }
+
+    fn answer(&self, call_id: &CallId) -> Response {
+        match &self.deploying {
+            Some(function) => answer_deploy(function, &self.error, call_id),
+            None => answer(&self.error, call_id),
+        }
+    }
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self(Arc::new(error))
+        Self { error: Arc::new(error), deploying: None }
     }
 }
 
@@ -128,7 +181,7 @@ pub async fn answer_failures(request: Request, next: Next) -> Answer {
     let call_id = call_id(request.headers());
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Failure>() {
-        Some(Failure(error)) => answer(&error, &call_id).map(axum::body::Body::new),
+        Some(failure) => failure.answer(&call_id).map(axum::body::Body::new),
         None => response,
     }
 }

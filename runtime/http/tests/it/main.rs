@@ -14,7 +14,7 @@ use runtime_api::{CallId, Error, FunctionName, Provider};
 use runtime_http::{answer, system_routes};
 use runtime_testing::FakeProvider;
 use tower::ServiceExt;
-use tracing::subscriber::with_default;
+use tracing::subscriber::{set_default, with_default};
 
 struct Api(Arc<FakeProvider>);
 
@@ -322,6 +322,14 @@ async fn each_cause_has_its_status() {
         (overloaded(second / 5), (503, "no-capacity", "no room"), "proxy", "1"),
         (overloaded(second * 3 / 2), (503, "no-capacity", "no room"), "proxy", "2"),
         (Error::unavailable("down", "refused"), (503, "unavailable", "down"), "proxy", ""),
+        (Error::registry_unavailable("down", "refused"), (503, "registry-unavailable", "down"), "proxy", ""),
+        (
+            Error::invalid("unsupported-transfer-encoding", "x"),
+            (501, "unsupported-transfer-encoding", "x"),
+            "",
+            "",
+        ),
+        (Error::invalid("cross-site", "x"), (403, "cross-site", "x"), "", ""),
         (failed("trap"), (500, "trap", "it failed"), "of-watchdog", ""),
         (failed("bad-response"), (502, "bad-response", "it failed"), "of-watchdog", ""),
         (failed("no-response"), (502, "no-response", "it failed"), "of-watchdog", ""),
@@ -357,11 +365,74 @@ async fn a_limit_reached_and_a_time_over_are_answered_as_the_watchdog_answers() 
 #[tokio::test]
 async fn a_registry_that_does_not_answer_rejects_the_deploy() {
     let api = Api::new();
-    api.0.fail_next(Error::unavailable("registry.example does not answer", "timed out"));
-    let answer = api.post("/system/functions", HELLO).await;
-    assert_eq!(answer.error(), (400, "unavailable", "registry.example does not answer"));
-    api.0.fail_next(Error::unavailable("starting", "no"));
-    assert_eq!(api.get("/system/functions").await.status, 503);
+    for method in [Method::POST, Method::PUT] {
+        api.0.fail_next(Error::registry_unavailable("registry.example does not answer", "timed out"));
+        let answer = api.send(method, "/system/functions", HELLO).await;
+        assert_eq!(answer.error(), (400, "registry-unavailable", "registry.example does not answer"));
+        assert_eq!(answer.header("x-openfaas-internal"), "");
+    }
+}
+
+#[tokio::test]
+async fn a_deploy_that_our_own_store_cannot_take_may_be_tried_again() {
+    let api = Api::new();
+    for method in [Method::POST, Method::PUT] {
+        api.0.fail_next(Error::unavailable("the disk is full", io::Error::other("no space")));
+        let answer = api.send(method, "/system/functions", HELLO).await;
+        assert_eq!(answer.error(), (503, "unavailable", "the disk is full"));
+        assert_eq!(answer.header("x-openfaas-internal"), "proxy");
+    }
+}
+
+#[tokio::test]
+async fn an_image_beyond_a_limit_is_rejected_and_a_body_is_too_large() {
+    let api = Api::new();
+    let too_large = || Error::invalid("too-large", "the module is larger than 64 MiB");
+    for method in [Method::POST, Method::PUT] {
+        api.0.fail_next(too_large());
+        let rejected = api.send(method, "/system/functions", HELLO).await;
+        assert_eq!(rejected.error(), (400, "too-large", "the module is larger than 64 MiB"));
+    }
+    api.0.fail_next(too_large());
+    assert_eq!(api.post("/system/artifacts", "module").await.status, 413);
+}
+
+#[tokio::test]
+async fn a_failed_deploy_is_logged_with_its_function_and_all_its_sources() {
+    let log = Log::default();
+    let lines = log.0.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
+    let _guard = set_default(subscriber);
+    let api = Api::new();
+    api.0.fail_next(Error::registry_unavailable("no answer", io::Error::other("timed out")));
+    api.post("/system/functions", HELLO).await;
+    api.0.fail_next(Error::unavailable("the disk is full", io::Error::other("no space")));
+    api.post("/system/functions", HELLO).await;
+    api.0.fail_next(Error::internal("no such file"));
+    api.post("/system/functions", HELLO).await;
+    api.0.fail_next(Error::invalid("not-wasm", "it is a picture"));
+    api.send(Method::PUT, "/system/functions", HELLO).await;
+    api.post("/system/functions", HELLO).await;
+    api.post("/system/functions", HELLO).await;
+    api.post("/system/functions", &HELLO.replace('}', r#","namespace":"x"}"#)).await;
+    let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+    let parts_of_lines = [
+        [
+            " WARN ",
+            "call-1",
+            "function=\"hello.openfaas-fn\"",
+            "registry-unavailable",
+            "no answer: timed out",
+        ],
+        [" WARN ", "call-1", "function=\"hello.openfaas-fn\"", "unavailable", "the disk is full: no space"],
+        ["ERROR ", "call-1", "function=\"hello.openfaas-fn\"", "internal", "internal error: no such file"],
+        [" INFO ", "call-1", "function=\"hello.openfaas-fn\"", "not-wasm", "it is a picture"],
+        [" INFO ", "call-1", "function=\"hello.x\"", "no-such-namespace", "there is openfaas-fn, dev"],
+    ];
+    assert_eq!(text.lines().count(), 5, "{text}");
+    for (line, parts) in text.lines().zip(parts_of_lines) {
+        assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} are not in {line}");
+    }
 }
 
 #[tokio::test]
