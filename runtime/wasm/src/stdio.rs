@@ -102,16 +102,19 @@ async fn answer(
     log: &GuestLog,
 ) -> Result<Response> {
     let settings = &call.pool.settings.stdio;
-    let (status, prefix) = match end {
+    let (status, prefix) = match &end {
         End::Exit(0) => (StatusCode::OK, String::new()),
         End::Exit(status) => (StatusCode::INTERNAL_SERVER_ERROR, format!("exit status {status}\n")),
-        End::Late => return Ok(killed()),
-        End::Trap(error) => {
-            log.trapped(&error);
-            (StatusCode::INTERNAL_SERVER_ERROR, "signal: aborted\n".to_owned())
+        End::Trap(_) => (StatusCode::INTERNAL_SERVER_ERROR, "signal: aborted\n".to_owned()),
+        End::Late => {
+            log.late(call.limit);
+            return Ok(killed());
         }
     };
     let output = output.finish(Bytes::from(prefix)).await.map_err(lost)?;
+    if let End::Trap(error) = &end {
+        log.trapped(error);
+    }
     let mut response = Response::new(output.body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -1,3 +1,7 @@
+use std::sync::Mutex;
+
+use tracing::{Level, subscriber::DefaultGuard};
+
 use super::*;
 
 #[tokio::test]
@@ -17,4 +21,58 @@ async fn any_status_is_told_as_a_process_would_tell_it() {
         let answer = text(response).await;
         assert!(answer.starts_with(start) && answer.ends_with("half done\n"), "{code}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn the_log_tells_once_why_a_call_was_ended() {
+    let bench = Bench::new();
+    let (log, _recording) = record();
+    let mut late = invocation(full(""));
+    late.request.headers_mut().insert("x-timeout", "50ms".parse().unwrap());
+    let pool = bench.pool(guests::LOOP, |_| {}).await;
+    pool.warm().await.unwrap();
+    assert_eq!(pool.invoke(late, u64::MAX).await.unwrap().status(), 408);
+    let lines = log.take();
+    assert_eq!(lines.matches("function was stopped at its deadline").count(), 1, "{lines}");
+    for part in ["function=guest", "call_id=call-1", "limit=50ms"] {
+        assert!(lines.contains(part), "{part} is not in {lines}");
+    }
+
+    call(&bench.pool(guests::TRAP, |_| {}).await, "").await.unwrap();
+    assert_eq!(log.take().matches("function trapped").count(), 1);
+
+    let flood = bench.pool(guests::FLOOD, |_| {}).await;
+    assert_eq!(call(&flood, "").await.unwrap_err().code(), "output-limit");
+    assert_eq!(log.take(), "", "who gets the error logs it");
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn record() -> (Log, DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(Level::WARN)
+        .with_writer(move || writer.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
 }
