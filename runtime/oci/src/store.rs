@@ -80,7 +80,9 @@ impl ArtifactStore {
         Ok(Self(Arc::new(folders)))
     }
 
-    /// The module of that digest, if it is here and whole. Blocks on the disk, briefly.
+    /// The module of that digest, if a file of WebAssembly is here under its name. Only that and no more is looked at:
+    /// whoever reads the whole of it compares the digest, and [`ArtifactStore::discard`]s what is damaged. Blocks on
+    /// the disk, briefly.
     pub fn get(&self, digest: &Digest) -> Option<Artifact> {
         self.inspect(digest).unwrap_or_else(|error| {
             warn!(%digest, %error, "a stored module cannot be read");
@@ -138,6 +140,19 @@ impl ArtifactStore {
             }
         }
         Ok(freed)
+    }
+
+    /// Removes a module that turned out to be damaged, so that the next fetch brings it anew. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Internal` when the file is there and cannot be removed.
+    pub fn discard(&self, digest: &Digest) -> Result<()> {
+        let path = self.module_path(digest);
+        let _ages = self.ages();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// The largest module it takes, in bytes.
