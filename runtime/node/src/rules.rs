@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::HeaderValue;
 use runtime_api::{Artifact, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Result, parse_duration};
 use runtime_egress::Policy;
 use runtime_wasm::{Limits, MAX_MEMORY_BYTES, Settings, StdioSettings, World};
@@ -44,6 +45,7 @@ impl NodeRules {
         let name = checked_name(&spec)?;
         spec.image()?;
         refuse_unsupported(&spec)?;
+        check_content_type(&spec)?;
         let memory_bytes = spec.memory_limit()?.map_or(DEFAULT_MEMORY_BYTES, |limit| limit.0);
         if memory_bytes > MAX_MEMORY_BYTES {
             let most = MAX_MEMORY_BYTES >> 20;
@@ -56,19 +58,19 @@ impl NodeRules {
         let egress = self.egress.for_function(annotation);
         let egress = egress
             .map_err(|error| Error::invalid("invalid-egress", format!("annotation {EGRESS}: {error}")))?;
-        let timeout = self.exec_timeout(&spec);
+        let timeout = self.timeout(&spec);
         let max_inflight = spec.env_vars.get("max_inflight").and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(CheckedSpec { name, limits: Limits { memory_bytes, egress }, timeout, max_inflight, spec })
     }
 
-    /// `exec_timeout`; unset or not a duration, the default; 0 or beyond the maximum, the maximum.
-    fn exec_timeout(&self, spec: &FunctionSpec) -> Duration {
-        let asked = spec
-            .env_vars
-            .get("exec_timeout")
-            .and_then(|text| parse_duration(text))
-            .unwrap_or(DEFAULT_EXEC_TIMEOUT);
-        if asked.is_zero() { self.max_exec_timeout } else { asked.min(self.max_exec_timeout) }
+    /// `exec_timeout`; unset or not a duration, the default; 0 or beyond the maximum, the maximum. A `write_timeout`
+    /// that is shorter ends a call as well: the answer must be written within it (`OpenFaaS` watchdogs).
+    fn timeout(&self, spec: &FunctionSpec) -> Duration {
+        let asked = |name: &str| spec.env_vars.get(name).and_then(|text| parse_duration(text));
+        [asked("exec_timeout").unwrap_or(DEFAULT_EXEC_TIMEOUT), asked("write_timeout").unwrap_or_default()]
+            .into_iter()
+            .filter(|bound| !bound.is_zero())
+            .fold(self.max_exec_timeout, Duration::min)
     }
 }
 
@@ -122,6 +124,18 @@ fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
         )),
         None => Ok(()),
     }
+}
+
+fn check_content_type(spec: &FunctionSpec) -> Result<()> {
+    let Some(kind) = spec.env_vars.get("content_type") else { return Ok(()) };
+    HeaderValue::from_str(kind).map(drop).map_err(|_| {
+        Error::invalid(
+            "invalid-environment",
+            format!(
+                "environment variable content_type {kind:?} cannot be a header: write it like \"text/plain\""
+            ),
+        )
+    })
 }
 
 impl CheckedSpec {
@@ -235,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_write_timeout_ends_a_call_too() {
+        for (exec, write, seconds) in [
+            ("5s", "2s", 2),
+            ("5s", "9", 5),
+            ("", "30s", 30),
+            ("0", "20m", 900),
+            ("0", "10m", 600),
+            ("5s", "0", 5),
+            ("5s", "soon", 5),
+        ] {
+            let env = format!(r#","envVars":{{"exec_timeout":"{exec}","write_timeout":"{write}"}}"#);
+            assert_eq!(settings(&env).timeout, Duration::from_secs(seconds), "{exec}, {write}");
+        }
+    }
+
+    #[test]
     fn the_command_line_comes_from_the_spec_else_from_the_image() {
         assert_eq!(settings("").args, ["f", "--from-image"]);
         assert_eq!(settings(r#","envProcess":"cat  a""#).args, ["cat", "", "a"]);
@@ -264,6 +294,7 @@ mod tests {
             (r#","annotations":{"dev.fawn.egress":"not a policy!"}"#, "dev.fawn.egress"),
             (r#","envVars":{"jwt_auth":"true"}"#, "jwt_auth"),
             (r#","envVars":{"A=B":"1"}"#, "A=B"),
+            (r#","envVars":{"content_type":"text\nplain"}"#, "content_type"),
             (r#","limits":{"memory":"2Gi"}"#, "limits.memory"),
             (r#","requests":{"cpu":"lots"}"#, "requests.cpu"),
         ] {
