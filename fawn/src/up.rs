@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     let environment = |name: &str| std::env::var(name).ok();
     let config = Config::load(arguments.settings, arguments.config.as_deref(), &environment)?;
     first_functions::check(&arguments.files)?;
-    let subscriber = runtime_process::subscriber(&config.log, config.log_format)?;
+    let (subscriber, _log_until_the_end) = runtime_process::subscriber(&config.log, config.log_format)?;
     tracing::subscriber::set_global_default(subscriber).context("the log cannot be installed")?;
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

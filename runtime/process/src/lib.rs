@@ -5,11 +5,13 @@
 
 mod bind;
 mod connection;
+mod log_queue;
 mod logging;
 mod serve;
 mod signals;
 
 pub use bind::{BindError, bind};
-pub use logging::{LogFormat, UnknownFilter, subscriber};
+pub use log_queue::LogGuard;
+pub use logging::{LogError, LogFormat, subscriber};
 pub use serve::{Drained, ServeConfig, serve, serve_on_thread};
 pub use signals::Signals;
