@@ -121,6 +121,7 @@ async fn serve_until(
         basic_auth: credentials
             .map(|Credentials { user, password }| gateway_server::Credentials { user, password }),
         version: node::version(),
+        shutdown: shutdown.clone(),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(node.clone()), &numbers)?;
     let (gateway_address, metrics_address) = (listeners.gateway_address, listeners.metrics_address);

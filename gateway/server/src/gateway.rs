@@ -7,20 +7,24 @@ use std::{
 };
 
 use axum::Router;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use prometheus::Registry;
 use runtime_api::{CallId, Error, Provider, Result, VersionInfo};
-use runtime_http::{CALL_ID, call_id};
+use runtime_http::{CALL_ID, answer, call_id};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
     CallBody, Credentials, MetricsEndpoint,
     auth::{BasicAuth, refusal},
+    cross_site::refuse_other_sites,
     functions,
     headers::{SERVED_BY, START_TIME},
     metrics::Metrics,
+    request_body::RequestBody,
+    request_head::check_head,
     routes::Backend,
 };
 
@@ -31,6 +35,8 @@ pub struct Config {
     pub basic_auth: Option<Credentials>,
     /// Its own version, for `/system/info` and `X-Served-By`.
     pub version: VersionInfo,
+    /// Once this is cancelled, `/healthz` says so to whoever sends requests here.
+    pub shutdown: CancellationToken,
 }
 
 /// The `OpenFaaS` gateway in front of a provider.
@@ -40,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) metrics: Arc<Metrics>,
     registry: Registry,
+    shutdown: CancellationToken,
     auth: Option<BasicAuth>,
     served_by: HeaderValue,
     open: Router,
@@ -54,11 +61,13 @@ impl Gateway {
     pub fn new(config: Config, provider: Arc<dyn Provider>, registry: &Registry) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(registry).map_err(Error::internal)?);
         let served_by = format!("fawn/{}", config.version.release).try_into().map_err(Error::internal)?;
-        let backend = Backend::new(Arc::clone(&provider), Arc::clone(&metrics), config.version);
+        let shutdown = config.shutdown;
+        let backend = Backend::new(provider.clone(), metrics.clone(), config.version, shutdown.clone());
         Ok(Self(Arc::new(Parts {
             provider,
             metrics,
             registry: registry.clone(),
+            shutdown,
             auth: config.basic_auth.as_ref().map(BasicAuth::new),
             served_by,
             open: backend.open_routes(),
@@ -77,7 +86,8 @@ impl Gateway {
     /// What answers on the metrics port.
     pub fn metrics_endpoint(&self) -> MetricsEndpoint {
         let parts = &self.0;
-        MetricsEndpoint::new(parts.registry.clone(), Arc::clone(&parts.metrics), Arc::clone(&parts.provider))
+        let (metrics, provider) = (Arc::clone(&parts.metrics), Arc::clone(&parts.provider));
+        MetricsEndpoint::new(parts.registry.clone(), metrics, provider, parts.shutdown.clone())
     }
 }
 
@@ -87,18 +97,44 @@ impl Parts {
         let (id, now) = stamp(&call_id);
         request.headers_mut().insert(CALL_ID, id.clone());
         request.headers_mut().append(START_TIME, now.clone());
-        // The only way to the protected routes, whatever the path says after its first segment.
-        let mut response = match request.uri().path().split('/').nth(1) {
-            Some("function") => functions::call(self, call_id, peer, request).await,
-            Some("system" | "ui") if !self.admits(&request) => refusal().map(CallBody::from),
-            Some("system" | "ui") => answer_from(&self.protected, request).await,
-            _ => answer_from(&self.open, request).await,
+        let mut response = match check_head(&mut request) {
+            Ok(()) => self.route(call_id, peer, request).await,
+            Err(error) => {
+                // What follows on a connection that may be misread is not a request.
+                let mut response = answer(&error, &call_id).map(CallBody::from);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
         };
         let headers = response.headers_mut();
         headers.insert(CALL_ID, id);
         headers.insert(START_TIME, now);
         headers.insert(SERVED_BY, self.served_by.clone());
         response
+    }
+
+    async fn route(
+        &self,
+        call_id: CallId,
+        peer: &HeaderValue,
+        request: Request<Incoming>,
+    ) -> Response<CallBody> {
+        match request.uri().path().split('/').nth(1) {
+            Some("function") => functions::call(self, call_id, peer, request).await,
+            Some("system" | "ui") => self.protected(&call_id, request).await,
+            _ => answer_from(&self.open, request).await,
+        }
+    }
+
+    /// The only way to the protected routes, whatever the path says after its first segment.
+    async fn protected(&self, call_id: &CallId, request: Request<Incoming>) -> Response<CallBody> {
+        if let Err(error) = refuse_other_sites(request.headers(), self.auth.is_some()) {
+            return answer(&error, call_id).map(CallBody::from);
+        }
+        if !self.admits(&request) {
+            return refusal().map(CallBody::from);
+        }
+        answer_from(&self.protected, request).await
     }
 
     fn admits(&self, request: &Request<Incoming>) -> bool {
@@ -115,6 +151,7 @@ fn stamp(call_id: &CallId) -> (HeaderValue, HeaderValue) {
 }
 
 async fn answer_from(routes: &Router, request: Request<Incoming>) -> Response<CallBody> {
+    let request = request.map(|incoming| RequestBody::new(incoming, Arc::default()));
     let response = routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
     response.map(|body| CallBody::from(body.map_err(Into::into).boxed_unsync()))
 }

@@ -2,6 +2,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
+use runtime_http::CALL_ID;
 
 /// When the gateway took a call, in nanoseconds since 1970 (`OpenFaaS`).
 pub(crate) const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
@@ -45,11 +46,13 @@ pub(crate) fn forward_response(
     }
 }
 
-/// Removes the headers that are about one connection, and those that `Connection` names (RFC 9110 §7.6.1).
+/// Removes the headers that are about one connection, and those that `Connection` names (RFC 9110 §7.6.1), but for
+/// what names the call and whom it was for: that is not the client's to take away.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let tokens =
         headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named = tokens.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let named = named.filter(|name| ![CALL_ID, START_TIME, HOST].contains(name));
     let found: Vec<HeaderName> =
         headers.keys().filter(|name| is_hop_by_hop(name)).cloned().chain(named).collect();
     for name in found {

@@ -4,6 +4,7 @@
 //! only be reached through the check of credentials, because that is where the only way to them begins.
 
 mod auth;
+mod cross_site;
 mod functions;
 mod gateway;
 mod headers;
@@ -11,6 +12,7 @@ mod invoke;
 mod metrics;
 mod metrics_endpoint;
 mod request_body;
+mod request_head;
 mod routes;
 
 pub use auth::Credentials;

@@ -6,9 +6,10 @@ use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use runtime_api::{Body, CallId, Error, FunctionName, Provider, Result, empty, full};
 use runtime_http::{answer, no_route};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, routes::check_serving};
 
 /// How long a scrape waits for the provider's list. Prometheus gives a scrape ten seconds.
 const LIST_TIME: Duration = Duration::from_secs(3);
@@ -20,17 +21,25 @@ pub struct MetricsEndpoint {
     registry: Registry,
     metrics: Arc<Metrics>,
     provider: Arc<dyn Provider>,
+    shutdown: CancellationToken,
 }
 
 impl MetricsEndpoint {
-    pub(crate) fn new(registry: Registry, metrics: Arc<Metrics>, provider: Arc<dyn Provider>) -> Self {
-        Self { registry, metrics, provider }
+    pub(crate) fn new(
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        provider: Arc<dyn Provider>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { registry, metrics, provider, shutdown }
     }
 
     async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         let result = match (path, method) {
             ("/metrics", &Method::GET | &Method::HEAD) => self.scrape().await,
-            ("/healthz", &Method::GET | &Method::HEAD) => Ok(Response::new(full("OK"))),
+            ("/healthz", &Method::GET | &Method::HEAD) => {
+                check_serving(&self.shutdown).map(|()| Response::new(full("OK")))
+            }
             ("/metrics" | "/healthz", _) => {
                 let mut response = Response::new(empty());
                 *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

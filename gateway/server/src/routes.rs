@@ -3,7 +3,7 @@ use std::{env::consts::ARCH, sync::Arc};
 use axum::{
     Json, Router,
     extract::{Query, Request, State},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Uri};
 use runtime_api::{Error, FunctionName, FunctionStatus, Provider, ProviderInfo, Result, VersionInfo};
 use runtime_http::{Failure, answer_failures, health_routes, list_functions, no_route, system_routes};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::warn;
 
@@ -22,13 +23,19 @@ pub(crate) struct Backend {
     provider: Arc<dyn Provider>,
     metrics: Arc<Metrics>,
     version: VersionInfo,
+    shutdown: CancellationToken,
     of_provider: Router,
 }
 
 impl Backend {
-    pub(crate) fn new(provider: Arc<dyn Provider>, metrics: Arc<Metrics>, version: VersionInfo) -> Self {
+    pub(crate) fn new(
+        provider: Arc<dyn Provider>,
+        metrics: Arc<Metrics>,
+        version: VersionInfo,
+        shutdown: CancellationToken,
+    ) -> Self {
         let of_provider = system_routes(Arc::clone(&provider));
-        Self { provider, metrics, version, of_provider }
+        Self { provider, metrics, version, shutdown, of_provider }
     }
 
     /// For those who have shown their credentials.
@@ -45,6 +52,7 @@ impl Backend {
     /// For everybody.
     pub(crate) fn open_routes(&self) -> Router {
         health_routes(Arc::clone(&self.provider))
+            .layer(middleware::from_fn_with_state(self.shutdown.clone(), while_serving))
             .route(
                 "/",
                 get(async || "Fawn: functions are at /function/NAME, the OpenFaaS API is at /system\n"),
@@ -52,6 +60,23 @@ impl Backend {
             .fallback(async || Failure::from(no_route()))
             .layer(middleware::from_fn(answer_failures))
     }
+}
+
+/// Who sends requests here asks for health, and is to send them elsewhere from the moment that shutdown begins.
+pub(crate) fn check_serving(shutdown: &CancellationToken) -> Result<()> {
+    if shutdown.is_cancelled() {
+        return Err(Error::Unavailable { message: "shutting down".into(), source: None });
+    }
+    Ok(())
+}
+
+async fn while_serving(
+    State(shutdown): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    check_serving(&shutdown)?;
+    Ok(next.run(request).await)
 }
 
 async fn functions(State(backend): State<Backend>, request: Request) -> Response {

@@ -145,6 +145,56 @@ async fn info_is_never_in_part() {
 }
 
 #[tokio::test]
+async fn health_ends_when_shutdown_begins_and_calls_do_not() {
+    let edge = Edge::start();
+    edge.provider.add("f");
+    assert_eq!((edge.get("/healthz").await.status, edge.metrics("GET", "/healthz").await.status), (200, 200));
+    edge.ending.cancel();
+    assert_eq!(edge.get("/healthz").await.error(), (503, "unavailable".into(), "shutting down"));
+    let metrics = edge.metrics("GET", "/healthz").await;
+    assert_eq!(metrics.error(), (503, "unavailable".into(), "shutting down"));
+    assert_eq!(edge.get("/function/f").await.status, 200);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_may_call_functions_and_nothing_else() {
+    let edges = [(Edge::start(), "X-None: 1"), (Edge::start_with(Some(admin())), ADMIN)];
+    for (edge, credentials) in edges {
+        edge.provider.add("f");
+        for header in [
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Site: same-site",
+            "Origin: http://evil.example",
+            "Origin: http://edge.example:81",
+            "Origin: null",
+        ] {
+            for (method, target, _) in PROTECTED {
+                let answer = edge.request(method, target, &[header, credentials]).await;
+                let (status, code, _) = answer.error();
+                assert_eq!((status, code.as_str()), (403, "cross-site"), "{method} {target} {header}");
+            }
+            assert_eq!(edge.request("GET", "/function/f", &[header]).await.status, 200, "{header}");
+        }
+        for own in ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"] {
+            assert_eq!(edge.request("GET", "/system/info", &[own, credentials]).await.status, 200, "{own}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_credentials_a_browser_names_an_address() {
+    let (open, asking) = (Edge::start(), Edge::start_with(Some(admin())));
+    let named = ["Origin: http://edge.example", ADMIN];
+    assert_eq!(open.request("GET", "/system/info", &named).await.error().0, 403);
+    assert_eq!(asking.request("GET", "/system/info", &named).await.status, 200);
+    let address = open.address;
+    let host = format!("Host: {address}");
+    let origin = format!("Origin: http://{address}");
+    let local = open.raw(&["GET /system/info HTTP/1.1", &host, &origin, "Connection: close"]).await;
+    assert_eq!(local.status, 200);
+}
+
+#[tokio::test]
 async fn health_is_the_providers() {
     let edge = Edge::start();
     edge.provider.fail_next(runtime_api::Error::Unavailable { message: "starting".into(), source: None });

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use runtime_api::{Error, Invocation, empty, full};
 use runtime_testing::FakeProvider;
 
-use crate::edge::{Edge, ok};
+use crate::edge::{Edge, ok, read_until};
 
 /// Answers with the request as the function sees it: target, then a header a line.
 fn mirror(provider: &FakeProvider, name: &str) {
@@ -166,6 +166,66 @@ async fn the_function_learns_where_the_call_came_from() {
 }
 
 #[tokio::test]
+async fn the_target_of_a_request_says_more_than_its_host() {
+    let edge = Edge::start();
+    mirror(&edge.provider, "f");
+    let body = edge.get("http://user@other.example:81/function/f").await.body;
+    assert_eq!(seen(&body, "x-forwarded-host"), ["other.example:81"]);
+    assert_eq!(seen(&body, "host"), ["other.example:81"]);
+}
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let edge = Edge::start();
+    edge.provider.add("f");
+    for (version, hosts, says) in [
+        ("1.1", &[][..], "the request has no Host header"),
+        ("1.1", &["Host: a.example", "Host: a.example"], "the request has more than one Host header"),
+        ("1.1", &["Host: a.example", "host: b.example"], "the request has more than one Host header"),
+        ("1.0", &["Host: a.example", "Host: b.example"], "the request has more than one Host header"),
+        ("1.1", &["Host: a b"], "the request's Host header is neither a name nor an address"),
+        ("1.1", &["Host: u@a.example"], "the request's Host header is neither a name nor an address"),
+    ] {
+        for target in ["/function/f", "/system/info", "/healthz", "http://a.example/function/f"] {
+            let first = format!("GET {target} HTTP/{version}");
+            let refused = edge.raw(&[&[first.as_str()], hosts].concat()).await;
+            assert_eq!(refused.error(), (400, "invalid-host".into(), says), "{first} {hosts:?}");
+            assert_eq!(refused.header("connection"), "close");
+        }
+    }
+    for (version, hosts) in
+        [("1.0", &[][..]), ("1.1", &["Host:"]), ("1.1", &["Host: [::1]:80"]), ("1.1", &["Host: a_b"])]
+    {
+        let first = format!("GET /function/f HTTP/{version}");
+        let answer = edge.raw(&[&[first.as_str(), "Connection: close"], hosts].concat()).await;
+        assert_eq!(answer.status, 200, "{first} {hosts:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_encoding_that_is_not_undone_is_not_implemented() {
+    let edge = Edge::start();
+    edge.provider.add("f");
+    for encodings in [
+        &["Transfer-Encoding: gzip, chunked"][..],
+        &["Transfer-Encoding: chunked, chunked"],
+        &["Transfer-Encoding: identity, chunked"],
+        &["Transfer-Encoding: gzip", "Transfer-Encoding: chunked"],
+    ] {
+        for target in ["/function/f", "/system/functions"] {
+            let first = format!("POST {target} HTTP/1.1");
+            let refused = edge.raw(&[&[first.as_str(), "Host: a.example"], encodings].concat()).await;
+            let (status, code, _) = refused.error();
+            assert_eq!((status, code.as_str()), (501, "unsupported-transfer-encoding"), "{encodings:?}");
+            assert_eq!(refused.header("connection"), "close");
+        }
+    }
+    let mut chunked = edge.open("POST /function/f HTTP/1.1\r\nTransfer-Encoding: Chunked").await;
+    tokio::io::AsyncWriteExt::write_all(&mut chunked, b"2\r\nhi\r\n0\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut chunked, "\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
 async fn headers_of_one_connection_go_no_further() {
     let edge = Edge::start();
     mirror(&edge.provider, "f");
@@ -219,6 +279,16 @@ async fn headers_of_one_connection_go_no_further() {
     assert_eq!((answer.body.as_str(), answer.header("content-length").as_str()), ("hi", "2"));
     assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"mine\"");
     assert_eq!((&*answer.header("x-call-id"), &*answer.header("x-served-by")), ("mine", "fawn/0.1.0"));
+}
+
+#[tokio::test]
+async fn a_client_cannot_take_away_what_names_the_call() {
+    let edge = Edge::start();
+    mirror(&edge.provider, "f");
+    let headers = ["Connection: close, X-Call-Id, x-start-time, host", "X-Call-Id: mine"];
+    let body = edge.request("GET", "/function/f", &headers).await.body;
+    assert_eq!((seen(&body, "x-call-id"), seen(&body, "host")), (vec!["mine"], vec!["edge.example"]));
+    assert_eq!(seen(&body, "x-start-time").len(), 1);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub(crate) struct Edge {
     pub(crate) provider: Arc<FakeProvider>,
     pub(crate) address: SocketAddr,
     metrics: SocketAddr,
+    /// What the gateway is told to be shutting down by, while the test goes on talking to it.
+    pub(crate) ending: CancellationToken,
     _running: DropGuard,
 }
 
@@ -28,8 +30,9 @@ impl Edge {
     pub(crate) fn start_with(basic_auth: Option<Credentials>) -> Self {
         let provider = FakeProvider::new();
         let version = VersionInfo { sha: "abc123".into(), release: "0.1.0".into() };
-        let gateway =
-            Gateway::new(Config { basic_auth, version }, provider.clone(), &Registry::new()).unwrap();
+        let ending = CancellationToken::new();
+        let config = Config { basic_auth, version, shutdown: ending.clone() };
+        let gateway = Gateway::new(config, provider.clone(), &Registry::new()).unwrap();
         let (metrics, shutdown) = (gateway.metrics_endpoint(), CancellationToken::new());
         let listen = || {
             let listener = bind(([127, 0, 0, 1], 0).into(), "--listen").unwrap();
@@ -40,7 +43,7 @@ impl Edge {
         let service = move |_| metrics.clone();
         serve_on_thread("metrics", for_metrics, service, config.clone(), shutdown.clone()).unwrap();
         tokio::spawn(serve(for_users, move |peer| gateway.service(peer), config, shutdown.clone()));
-        Self { provider, address, metrics: metrics_address, _running: shutdown.drop_guard() }
+        Self { provider, address, metrics: metrics_address, ending, _running: shutdown.drop_guard() }
     }
 
     /// Sends a request without a body, and reads the answer to its end.
@@ -58,6 +61,16 @@ impl Edge {
 
     pub(crate) async fn metrics(&self, method: &str, target: &str) -> Answer {
         send_to(self.metrics, method, target, &[], "").await
+    }
+
+    /// Sends those lines as a request's head, and reads the answer until the connection is closed.
+    pub(crate) async fn raw(&self, lines: &[&str]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()).await.unwrap();
+        let mut text = String::new();
+        let answer = timeout(Duration::from_secs(20), stream.read_to_string(&mut text)).await;
+        answer.unwrap_or_else(|_| panic!("{lines:?} is not answered, or not closed")).unwrap();
+        Answer::parse(&text)
     }
 
     /// Begins a request, whose head is followed by what the caller writes.

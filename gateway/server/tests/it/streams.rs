@@ -129,6 +129,19 @@ async fn a_body_that_breaks_is_seen_to_break() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_module_that_stops_arriving_is_not_waited_for() {
+    let edge = Edge::start();
+    let mut client = edge.open("POST /system/artifacts HTTP/1.1\r\nContent-Length: 10").await;
+    client.write_all(b"\0as").await.unwrap();
+    let begun = Instant::now();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.ends_with("the module cannot be read: the client stopped sending the body\n"), "{answer}");
+    assert_eq!(begun.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_stops_arriving_is_not_waited_for() {
     let edge = Edge::start();
     edge.provider.script("read", async |invocation: Invocation| {
