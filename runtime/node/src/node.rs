@@ -1,6 +1,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use runtime_api::{
     Body, DEFAULT_NAMESPACE, Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus,
     ImageReference, Invocation, Provider, ProviderInfo, Response, Result, StoredArtifact, VersionInfo,
@@ -98,7 +99,10 @@ impl Node {
             version: config.version,
         });
         let records = inner.records.all()?;
-        inner.table.fill(records.into_iter().map(|(name, record)| inner.take_up(name, record)));
+        inner.table.fill(records.into_iter().map(|(name, record)| match record {
+            Ok(record) => inner.take_up(name, record),
+            Err(error) => unreadable(name, &error),
+        }));
         metrics::register(&inner, registry)?;
         for entry in inner.table.all() {
             let Some(pending) = entry.record.pending.clone() else { continue };
@@ -150,25 +154,30 @@ impl Inner {
         )))
     }
 
-    /// Checks the machine code of every function once, then sweeps now and then.
+    /// Checks the machine code of every function once, then sweeps now and then. A sweep is not broken off, so that
+    /// nothing of the node is in use once it is shut down.
     async fn keep_house(self: Arc<Self>) {
-        let work = async {
-            for entry in self.table.all() {
-                let Some(pool) = &entry.pool else { continue };
-                if let Err(error) = self.compiler.compile(&pool.module().artifact).await {
-                    tracing::error!(function = %entry.name, %error, "the function's code is not ready");
-                }
-            }
-            loop {
-                if let Err(error) = self.sweep().await {
-                    tracing::warn!(%error, "content that is no longer used could not be removed");
-                }
-                tokio::time::sleep(SWEEP.min(self.garbage_grace)).await;
-            }
-        };
         tokio::select! {
-            () = work => {}
-            () = self.shutdown.cancelled() => {}
+            () = self.check_code() => {}
+            () = self.shutdown.cancelled() => return,
+        }
+        loop {
+            if let Err(error) = self.sweep().await {
+                tracing::warn!(%error, "content that is no longer used could not be removed");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP.min(self.garbage_grace)) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn check_code(&self) {
+        for entry in self.table.all() {
+            let Some(pool) = &entry.pool else { continue };
+            if let Err(error) = self.compiler.compile(&pool.module().artifact).await {
+                tracing::error!(function = %entry.name, %error, "the function's code is not ready");
+            }
         }
     }
 
@@ -212,6 +221,10 @@ impl Inner {
     async fn set_replicas(&self, name: &FunctionName, replicas: u64) -> Result<()> {
         let _one = self.changes.lock().await;
         let entry = self.entry(name)?;
+        // A record that cannot be read is left as it is.
+        if entry.record.serving.is_none() && entry.record.pending.is_none() {
+            return Err(entry.not_ready());
+        }
         let record = Record { replicas, ..entry.record.clone() };
         self.records.put(name, &record).await?;
         if let Some(pool) = entry.pool.as_ref().filter(|_| replicas == 0) {
@@ -316,6 +329,13 @@ impl Provider for Node {
         }
         Ok(())
     }
+}
+
+/// A function whose record cannot be read: it stays on disk, and the name can be deployed again or removed.
+fn unreadable(name: FunctionName, error: &Error) -> Entry {
+    tracing::error!(function = %name, %error, "the function's record is damaged");
+    let failure = Some(format!("{error}; update or remove the function, or restore the data directory"));
+    Entry::new(name, Record { failure, ..Record::new(Timestamp::now()) }, None)
 }
 
 fn not_found(name: &FunctionName) -> Error {

@@ -20,6 +20,13 @@ pub(crate) struct Record {
     pub(crate) failure: Option<String>,
 }
 
+impl Record {
+    /// A function of which nothing serves yet.
+    pub(crate) fn new(created_at: Timestamp) -> Self {
+        Self { created_at, replicas: 0, serving: None, pending: None, failure: None }
+    }
+}
+
 /// A spec with the code that it turned out to mean.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Revision {
@@ -49,16 +56,31 @@ impl Records {
         self.store.remove(FUNCTIONS, name.as_str()).await.map(drop).map_err(stored)
     }
 
-    /// Every record. One that is damaged stops the start: serving without it would lose a function silently.
-    pub(crate) fn all(&self) -> Result<Vec<(FunctionName, Record)>> {
-        let parse = |(key, json): (String, Vec<u8>)| {
-            let record = serde_json::from_slice(&json).map_err(|error| {
-                Error::internal(format!("the record of function {key} cannot be read: {error}"))
-            })?;
-            Ok((FunctionName::parse(&key)?, record))
-        };
-        self.store.list(FUNCTIONS).map_err(stored)?.into_iter().map(parse).collect()
+    /// The record of every function; one that cannot be read costs no other.
+    pub(crate) fn all(&self) -> Result<Vec<(FunctionName, Result<Record>)>> {
+        let records = self.store.list(FUNCTIONS).map_err(unreadable)?.into_iter();
+        let named = records.filter_map(|(key, json)| match FunctionName::parse(&key) {
+            Ok(name) => Some((name, json.map_err(damaged).and_then(|json| parse(&json)))),
+            Err(error) => {
+                tracing::error!(key, %error, "a record is of no function and is passed over");
+                None
+            }
+        });
+        Ok(named.collect())
     }
+}
+
+fn parse(json: &[u8]) -> Result<Record> {
+    serde_json::from_slice(json)
+        .map_err(|error| Error::unavailable(format!("its record cannot be read: {error}"), error))
+}
+
+fn damaged(error: runtime_store::Error) -> Error {
+    Error::unavailable(error.to_string(), error)
+}
+
+fn unreadable(error: runtime_store::Error) -> Error {
+    Error::unavailable(format!("the store cannot be read: {error}"), error)
 }
 
 fn stored(error: runtime_store::Error) -> Error {

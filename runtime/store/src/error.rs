@@ -32,9 +32,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A record does not read back as it was written.
-    #[error(
-        "record {key:?} of table {table:?} is damaged ({problem}): remove it, or restore the data directory"
-    )]
+    #[error("record {key:?} of table {table:?} is damaged: {problem}")]
     DamagedRecord {
         /// The table.
         table: &'static str,

@@ -150,18 +150,19 @@ impl Store {
         record.map(|record| shared.sealer.unseal(table, key, &record)).transpose()
     }
 
-    /// Every key of a table with its value, sorted by key. May read from the disk.
+    /// Every key of a table, sorted, with its value, or with [`Error::DamagedRecord`] where that is not what was put
+    /// there: one damaged record costs no other. May read from the disk.
     ///
     /// # Errors
-    /// [`Error::DamagedRecord`] that names the first one that is not what was put there.
-    pub fn list(&self, table: &'static str) -> Result<Vec<(String, Vec<u8>)>> {
+    /// [`Error::Stopped`] or [`Error::Closed`] when nothing can be read.
+    pub fn list(&self, table: &'static str) -> Result<Vec<(String, Result<Vec<u8>>)>> {
         let shared = &self.writer.shared;
         let records = shared.with_database(|database| read_all(database, table))?;
         let unseal = |(key, record): (String, Vec<u8>)| {
-            let value = shared.sealer.unseal(table, &key, &record)?;
-            Ok((key, value))
+            let value = shared.sealer.unseal(table, &key, &record);
+            (key, value)
         };
-        records.into_iter().map(unseal).collect()
+        Ok(records.into_iter().map(unseal).collect())
     }
 
     /// Finishes the changes asked for so far and closes the file. Clones find the store closed.

@@ -41,6 +41,13 @@ impl Machine {
         ArtifactStore::open(&self.folder.path().join("artifacts"), 1 << 20).unwrap()
     }
 
+    /// Puts a function's record on the machine's disk behind the node's back.
+    async fn record(&self, name: &str, json: &str) {
+        let store = Store::open(self.folder.path()).unwrap();
+        store.put("functions", name, json.into()).await.unwrap();
+        store.close().await.unwrap();
+    }
+
     /// Starts a node on what the machine's disk holds.
     fn start(&self) -> Running {
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -265,6 +272,49 @@ async fn a_long_deploy_answers_pending_and_goes_on_after_a_restart() {
     assert_eq!(status.deployment.reason, "there is no such image");
     assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn an_unreadable_record_costs_no_other_function() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    running.stop().await;
+    for bad in ["replaced", "removed"] {
+        machine.record(&format!("{bad}.openfaas-fn"), "{").await;
+    }
+    let running = machine.start();
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    let status = running.node.status(&name("removed")).await.unwrap();
+    assert_eq!((status.deployment.phase, status.available_replicas), (Phase::Failed, 0));
+    assert!(status.deployment.reason.contains("record"), "{}", status.deployment.reason);
+    assert!(running.call("removed").await.unwrap_err().to_string().contains("record"));
+    assert!(running.node.scale(&name("removed"), 2).await.is_err());
+    running.stop().await;
+
+    // Nothing has touched the records.
+    let running = machine.start();
+    running.node.remove(&name("removed")).await.unwrap();
+    running.node.update(running.stored("replaced", guests::HELLO_HTTP).await).await.unwrap();
+    running.stop().await;
+    let running = machine.start();
+    assert!(matches!(running.node.status(&name("removed")).await, Err(Error::NotFound(_))));
+    assert_eq!(running.call("replaced").await.unwrap(), "Hello from Fawn\n");
+}
+
+#[tokio::test]
+async fn a_damaged_record_can_be_replaced() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    running.stop().await;
+    // Records sealed with another key are as good as damaged.
+    std::fs::write(machine.folder.path().join("store.key"), [1; 32]).unwrap();
+    let running = machine.start();
+    let status = running.node.status(&name("hello")).await.unwrap();
+    assert_eq!(status.deployment.phase, Phase::Failed);
+    running.node.update(running.stored("hello", guests::HELLO_HTTP).await).await.unwrap();
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
 }
 
 #[tokio::test]
