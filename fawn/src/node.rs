@@ -1,6 +1,13 @@
 //! The node of `fawn up`: here its parts are chosen and joined.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use rand::TryRng;
@@ -25,8 +32,9 @@ pub(crate) fn start(
     let artifacts = ArtifactStore::open(directory, config.max_module_bytes)?;
     let source = Arc::new(registry::open(config.registries.clone(), artifacts.clone())?);
     let budget = config.memory_budget_bytes.unwrap_or_else(memory::default_budget_bytes);
+    let spill = spill_directory(directory).context("the directory for large output cannot be used")?;
     let engine =
-        Engine::start(&EngineConfig::new(budget)).map_err(|error| with_cause(error, "the engine"))?;
+        Engine::start(&EngineConfig::new(budget, spill)).map_err(|error| with_cause(error, "the engine"))?;
     let key = key(&directory.join("code.key")).context("the key of the machine code cache cannot be used")?;
     let compiler = Compiler::open(engine.clone(), &directory.join("code"), key, compile_command())
         .map_err(|error| with_cause(error, "the machine code cache"))?;
@@ -56,6 +64,19 @@ fn compile_command() -> CompileCommand {
         args: vec![compile_module::NAME.into()],
         env: Vec::new(),
     }
+}
+
+/// Where functions' large output lies, without what a node that was killed may have left there.
+fn spill_directory(directory: &Path) -> io::Result<PathBuf> {
+    let spill = directory.join("spill");
+    DirBuilder::new().recursive(true).mode(0o700).create(&spill)?;
+    for entry in fs::read_dir(&spill)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(spill)
 }
 
 /// The key that proves which machine code this node compiled. A lost one costs compiling again, and nothing else.

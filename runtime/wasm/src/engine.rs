@@ -1,4 +1,5 @@
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use tokio::{
 };
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::instance::State;
+use crate::{instance::State, spill::Spill};
 
 /// How long a guest runs before it must give others a turn. Bounds how late a deadline is noticed.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -36,6 +37,9 @@ const FEWEST_FULL_SLOTS: u32 = 32;
 /// Elements of a table; large enough for Python and Go guests.
 const TABLE_ELEMENTS: usize = 100_000;
 
+/// Bytes of output on disk that a node begins with: what a small machine's disk can spare.
+const DEFAULT_SPILL_BYTES: u64 = 4 << 30;
+
 /// Calls that may wait for a slot on the whole node; each holds a request in memory.
 const MAX_WAITING: usize = 4096;
 
@@ -49,12 +53,21 @@ pub struct EngineConfig {
     pub slots: u32,
     /// Guest memory in use at once on the whole node, in bytes.
     pub memory_budget_bytes: u64,
+    /// Where output lies that is too large for memory, in files without a name. It must exist.
+    pub spill_directory: PathBuf,
+    /// Output on disk at once on the whole node, in bytes.
+    pub spill_budget_bytes: u64,
 }
 
 impl EngineConfig {
-    /// As many slots as make sense, and that much guest memory.
-    pub fn new(memory_budget_bytes: u64) -> Self {
-        Self { slots: DEFAULT_SLOTS, memory_budget_bytes }
+    /// As many slots as make sense, that much guest memory, and an existing directory for large output.
+    pub fn new(memory_budget_bytes: u64, spill_directory: PathBuf) -> Self {
+        Self {
+            slots: DEFAULT_SLOTS,
+            memory_budget_bytes,
+            spill_directory,
+            spill_budget_bytes: DEFAULT_SPILL_BYTES,
+        }
     }
 }
 
@@ -78,7 +91,8 @@ struct Inner {
     component: wasmtime::component::Linker<State>,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
-    memory: Arc<MemoryBudget>,
+    memory: Arc<Budget>,
+    spill: Arc<Spill>,
 }
 
 impl Engine {
@@ -113,7 +127,8 @@ impl Engine {
 
     pub(crate) fn with_shape(shape: Shape) -> Result<Self> {
         let wasmtime = wasmtime::Engine::new(&wasmtime_config(shape)).map_err(boxed)?;
-        Self::with(wasmtime, shape, &EngineConfig { slots: shape.slots, memory_budget_bytes: u64::MAX })
+        // No call is answered there, so there is no output.
+        Self::with(wasmtime, shape, &EngineConfig::new(u64::MAX, PathBuf::new()))
     }
 
     fn with(wasmtime: wasmtime::Engine, shape: Shape, config: &EngineConfig) -> Result<Self> {
@@ -133,7 +148,8 @@ impl Engine {
                 component,
                 slots: Arc::new(Semaphore::new(shape.slots as usize)),
                 waiting: AtomicUsize::new(0),
-                memory: Arc::new(MemoryBudget { limit: config.memory_budget_bytes, used: AtomicU64::new(0) }),
+                memory: Arc::new(Budget::new(config.memory_budget_bytes)),
+                spill: Spill::new(config.spill_directory.clone(), config.spill_budget_bytes),
             }),
         })
     }
@@ -169,8 +185,12 @@ impl Engine {
         &self.inner.component
     }
 
-    pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
+    pub(crate) fn memory(&self) -> &Arc<Budget> {
         &self.inner.memory
+    }
+
+    pub(crate) fn spill(&self) -> &Arc<Spill> {
+        &self.inner.spill
     }
 
     /// Waits for a slot within the function's own share of them.
@@ -216,13 +236,17 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Guest memory that the node may still hand out.
-pub(crate) struct MemoryBudget {
+/// Bytes that the node may hand out.
+pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
 }
 
-impl MemoryBudget {
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0) }
+    }
+
     pub(crate) fn take(&self, bytes: u64) -> bool {
         let within = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()

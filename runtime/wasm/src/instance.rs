@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    engine::{Engine, MemoryBudget, overloaded},
+    engine::{Budget, Engine, overloaded},
     outgoing,
 };
 
@@ -138,7 +138,7 @@ impl WasiHttpHooks for Outgoing {
 pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
     limit_bytes: u64,
-    budget: Arc<MemoryBudget>,
+    budget: Arc<Budget>,
     pub(crate) refused: Option<Refused>,
 }
 

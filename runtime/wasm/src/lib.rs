@@ -19,6 +19,7 @@ mod outgoing;
 mod output;
 mod pool;
 mod sniff;
+mod spill;
 mod stdin;
 mod stdio;
 

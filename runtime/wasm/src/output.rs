@@ -1,9 +1,8 @@
-//! A command's output: in memory while it is small, then in a file that has no name, up to a limit.
+//! A command's output: in memory while it is small, then on disk, up to a limit.
 
 use std::{
-    fs::File,
     future::poll_fn,
-    io::{self, Read, Seek, Write},
+    io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -20,7 +19,10 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError},
 };
 
-use crate::sniff::SNIFFED_BYTES;
+use crate::{
+    sniff::SNIFFED_BYTES,
+    spill::{Spill, Spilled},
+};
 
 /// Output that is kept in memory, in bytes.
 const MEMORY_BYTES: usize = 1 << 20;
@@ -39,10 +41,11 @@ pub(crate) struct Output {
 
 struct State {
     memory: BytesMut,
-    file: Option<File>,
-    /// The file while bytes are written to it. It is kept here, as whoever waits for it may stop waiting: a guest
+    spill: Arc<Spill>,
+    spilled: Option<Spilled>,
+    /// What is on disk while bytes are written to it. It is kept here, as whoever waits for it may stop waiting: a guest
     /// that polls several things does when another is ready.
-    storing: Option<JoinHandle<io::Result<File>>>,
+    storing: Option<JoinHandle<io::Result<Spilled>>>,
     /// All bytes written so far.
     written: u64,
     limit: u64,
@@ -59,12 +62,21 @@ pub(crate) enum Failure {
     },
     /// The disk did not take it.
     Disk(Arc<io::Error>),
+    /// The node's disk has no room for it now.
+    NoRoom,
 }
 
 impl Output {
-    pub(crate) fn new(limit: u64) -> Self {
-        let state =
-            State { memory: BytesMut::new(), file: None, storing: None, written: 0, limit, failure: None };
+    pub(crate) fn new(limit: u64, spill: Arc<Spill>) -> Self {
+        let state = State {
+            memory: BytesMut::new(),
+            spill,
+            spilled: None,
+            storing: None,
+            written: 0,
+            limit,
+            failure: None,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -75,16 +87,16 @@ impl Output {
     /// What was written, behind `prefix`: its length, its first bytes, and a body that streams it.
     pub(crate) async fn finish(self, prefix: Bytes) -> Result<Finished, Failure> {
         poll_fn(|cx| self.state().poll_finish(cx)).await;
-        let (memory, file, written) = {
+        let (memory, spilled, written) = {
             let mut state = self.state();
             if let Some(failure) = state.failure.take() {
                 return Err(failure);
             }
-            (state.memory.split(), state.file.take(), state.written)
+            (state.memory.split(), state.spilled.take(), state.written)
         };
         let length = written + prefix.len() as u64;
-        if let Some(file) = file {
-            return from_file(file, prefix, length).await.map_err(|error| Failure::Disk(Arc::new(error)));
+        if let Some(spilled) = spilled {
+            return from_disk(spilled, prefix, length).await.map_err(|error| Failure::Disk(Arc::new(error)));
         }
         let whole = if prefix.is_empty() { memory.freeze() } else { [&prefix, &*memory].concat().into() };
         Ok(Finished { length, start: head_of(&whole), body: full(whole) })
@@ -99,21 +111,34 @@ impl State {
                 let stored = ready!(Pin::new(storing).poll(cx));
                 self.storing = None;
                 match stored.map_err(io::Error::from).flatten() {
-                    Ok(file) => self.file = Some(file),
+                    Ok(spilled) => self.spilled = Some(spilled),
                     Err(error) => self.failure = Some(Failure::Disk(Arc::new(error))),
                 }
             }
             if self.memory.len() <= most || self.failure.is_some() {
                 return Poll::Ready(());
             }
-            let (file, bytes) = (self.file.take(), self.memory.split().freeze());
-            self.storing = Some(tokio::task::spawn_blocking(move || store(file, &bytes)));
+            self.store();
         }
+    }
+
+    /// Begins to move what is in memory to the disk.
+    fn store(&mut self) {
+        let bytes = self.memory.split().freeze();
+        let Some(room) = self.spill.room(bytes.len() as u64) else {
+            self.failure = Some(Failure::NoRoom);
+            return;
+        };
+        let spilled = self.spilled.take();
+        self.storing = Some(tokio::task::spawn_blocking(move || match spilled {
+            Some(spilled) => spilled.append(&bytes, room),
+            None => Spilled::create(&bytes, room),
+        }));
     }
 
     /// Ready when all is in one place.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let on_disk = self.file.is_some() || self.storing.is_some();
+        let on_disk = self.spilled.is_some() || self.storing.is_some();
         self.poll_store(cx, if on_disk { 0 } else { MEMORY_BYTES })
     }
 }
@@ -130,22 +155,15 @@ fn head_of(whole: &Bytes) -> Bytes {
     whole.slice(..whole.len().min(SNIFFED_BYTES))
 }
 
-fn store(file: Option<File>, bytes: &[u8]) -> io::Result<File> {
-    let mut file = file.map_or_else(tempfile::tempfile, Ok)?;
-    file.write_all(bytes)?;
-    Ok(file)
-}
-
-async fn from_file(mut file: File, prefix: Bytes, length: u64) -> io::Result<Finished> {
+async fn from_disk(mut spilled: Spilled, prefix: Bytes, length: u64) -> io::Result<Finished> {
     let mut start = prefix.to_vec();
-    let (file, start) = tokio::task::spawn_blocking(move || {
-        file.rewind()?;
-        (&file).take(SNIFFED_BYTES as u64).read_to_end(&mut start)?;
-        Ok::<_, io::Error>((tokio::fs::File::from_std(file), Bytes::from(start)))
+    let (spilled, start) = tokio::task::spawn_blocking(move || {
+        spilled.read_start(SNIFFED_BYTES, &mut start)?;
+        Ok::<_, io::Error>((spilled, Bytes::from(start)))
     })
     .await??;
     let first = futures_util::stream::once(std::future::ready(Ok(start.clone())));
-    let rest = tokio_util::io::ReaderStream::with_capacity(file, WRITE_BYTES);
+    let rest = spilled.into_stream();
     let frames = futures_util::StreamExt::chain(first, rest);
     let frames = futures_util::TryStreamExt::map_ok(frames, Frame::data);
     let body = StreamBody::new(frames).map_err(BodyError::from).boxed_unsync();

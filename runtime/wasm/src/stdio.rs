@@ -8,6 +8,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre};
 
 use crate::{
     cgi,
+    engine::overloaded,
     guest_log::GuestLog,
     instance::{State, new_store},
     output::{Failure, Output},
@@ -42,7 +43,7 @@ pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocatio
     let Invocation { function, call_id, request } = invocation;
     let settings = &call.pool.settings;
     let log = GuestLog::new(&function, &call_id);
-    let output = Output::new(settings.stdio.max_output_bytes);
+    let output = Output::new(settings.stdio.max_output_bytes, call.engine().spill().clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.args(&settings.args).envs(&settings.env).stdout(output.clone());
     if settings.stdio.combine_output {
@@ -158,6 +159,7 @@ fn lost(failure: Failure) -> Error {
             message: format!("the function wrote more than {limit} bytes"),
             source: None,
         },
+        Failure::NoRoom => overloaded("the node's disk has no room to spare for this call's output"),
         Failure::Disk(error) => Error::Internal(Box::new(error)),
     }
 }

@@ -39,12 +39,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with(&EngineConfig { slots: 16, memory_budget_bytes: 1 << 30 })
+        Self::with(|_| {})
     }
 
-    fn with(config: &EngineConfig) -> Self {
+    fn with(change: impl FnOnce(&mut EngineConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::start(config).unwrap();
+        let mut config = EngineConfig::new(1 << 30, folder.path().to_owned());
+        config.slots = 16;
+        change(&mut config);
+        let engine = Engine::start(&config).unwrap();
         let compiler = Self::compiler(&folder, &engine);
         Self { folder, engine, compiler }
     }
@@ -335,7 +338,7 @@ async fn a_timeout_in_the_request_shortens_and_never_lengthens() {
 
 #[tokio::test]
 async fn nothing_of_one_call_is_seen_by_the_next() {
-    let bench = Bench::with(&EngineConfig { slots: 1, memory_budget_bytes: 1 << 30 });
+    let bench = Bench::with(|config| config.slots = 1);
     let pool = bench.pool(guests::COUNTER, |_| {}).await;
     let first = text(call(&pool, "").await.unwrap()).await;
     for _ in 0..50 {
@@ -345,7 +348,7 @@ async fn nothing_of_one_call_is_seen_by_the_next() {
 
 #[tokio::test]
 async fn memory_ends_at_the_functions_limit_and_at_the_nodes() {
-    let bench = Bench::with(&EngineConfig { slots: 4, memory_budget_bytes: 32 << 20 });
+    let bench = Bench::with(|config| config.memory_budget_bytes = 32 << 20);
     let pool = bench.pool(guests::GROW, |settings| settings.limits.memory_bytes = 16 << 20).await;
     let pages = text(call(&pool, "").await.unwrap()).await;
     assert_eq!(pages.trim(), "256", "16 MiB are 256 pages");
@@ -362,7 +365,7 @@ async fn memory_ends_at_the_functions_limit_and_at_the_nodes() {
 
 #[tokio::test]
 async fn a_full_pool_makes_calls_wait_up_to_their_deadline() {
-    let bench = Bench::with(&EngineConfig { slots: 1, memory_budget_bytes: 1 << 30 });
+    let bench = Bench::with(|config| config.slots = 1);
     let busy = bench.pool(guests::HTTP_ENDLESS, |_| {}).await;
     let pool = bench.pool(guests::HELLO_HTTP, |settings| settings.timeout = Duration::from_millis(200)).await;
     let held = call(&busy, "").await.unwrap();

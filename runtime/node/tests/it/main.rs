@@ -57,7 +57,8 @@ impl Machine {
     }
 
     fn start_with(&self, artifacts: ArtifactStore, source: Arc<dyn ArtifactSource>) -> Running {
-        let engine = Engine::start(&EngineConfig { slots: 8, memory_budget_bytes: 1 << 30 }).unwrap();
+        let config = EngineConfig { slots: 8, ..EngineConfig::new(1 << 30, self.folder.path().to_owned()) };
+        let engine = Engine::start(&config).unwrap();
         let command = CompileCommand {
             program: std::env::current_exe().unwrap(),
             args: ["--exact", "compile_child"].map(Into::into).into(),

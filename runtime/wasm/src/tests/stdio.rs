@@ -46,6 +46,19 @@ async fn the_log_tells_once_why_a_call_was_ended() {
     assert_eq!(log.take(), "", "who gets the error logs it");
 }
 
+#[tokio::test]
+async fn a_call_whose_output_finds_no_room_on_disk_can_be_tried_again() {
+    let bench = Bench::with(|config| config.spill_budget_bytes = 3 << 20);
+    let pool = bench.pool(guests::ECHO, |_| {}).await;
+    let sent = vec![b'a'; 2 << 20];
+    let unread = call(&pool, sent.clone()).await.unwrap();
+    let error = call(&pool, sent.clone()).await.unwrap_err();
+    assert!(matches!(error, Error::Overloaded { .. }), "{error:?}");
+    assert_eq!(call(&pool, "small").await.unwrap().status(), 200, "what fits in memory needs no disk");
+    assert_eq!(text(unread).await.len(), sent.len());
+    assert_eq!(call(&pool, sent).await.unwrap().status(), 200);
+}
+
 /// What is logged on this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
