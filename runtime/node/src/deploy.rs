@@ -155,7 +155,12 @@ impl Inner {
     }
 
     /// First the disk, then the table.
-    async fn save(&self, name: &FunctionName, record: Record, pool: Option<Arc<InstancePool>>) -> Result<()> {
+    pub(crate) async fn save(
+        &self,
+        name: &FunctionName,
+        record: Record,
+        pool: Option<Arc<InstancePool>>,
+    ) -> Result<()> {
         self.records.put(name, &record).await?;
         self.table.put(&Arc::new(Entry::new(name.clone(), record, pool)));
         Ok(())

@@ -210,12 +210,21 @@ impl Inner {
             return;
         }
         tracing::info!(function = %entry.name, "woken by a call");
-        let (inner, name) = (self.clone(), entry.name.clone());
+        let (inner, woken) = (self.clone(), entry.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = inner.set_replicas(&name, replicas).await {
-                tracing::warn!(function = %name, %error, "the number of replicas could not be saved");
+            if let Err(error) = inner.save_wake(&woken, replicas).await {
+                tracing::warn!(function = %woken.name, %error, "the number of replicas could not be saved");
             }
         });
+    }
+
+    /// Unless the function was scaled, replaced or removed since.
+    async fn save_wake(&self, woken: &Arc<Entry>, replicas: u64) -> Result<()> {
+        let _one = self.changes.lock().await;
+        match self.table.get(&woken.name) {
+            Some(entry) if Arc::ptr_eq(&entry, woken) => self.save_replicas(&entry, replicas).await,
+            _ => Ok(()),
+        }
     }
 
     async fn set_replicas(&self, name: &FunctionName, replicas: u64) -> Result<()> {
@@ -225,12 +234,16 @@ impl Inner {
         if entry.record.serving.is_none() && entry.record.pending.is_none() {
             return Err(entry.not_ready());
         }
+        self.save_replicas(&entry, replicas).await
+    }
+
+    /// Calls find the zero before the code goes, so that one that loads it again also wakes the function.
+    async fn save_replicas(&self, entry: &Entry, replicas: u64) -> Result<()> {
         let record = Record { replicas, ..entry.record.clone() };
-        self.records.put(name, &record).await?;
+        self.save(&entry.name, record, entry.pool.clone()).await?;
         if let Some(pool) = entry.pool.as_ref().filter(|_| replicas == 0) {
             pool.unload();
         }
-        self.table.put(&Arc::new(Entry::new(name.clone(), record, entry.pool.clone())));
         Ok(())
     }
 }

@@ -57,8 +57,7 @@ impl Machine {
     }
 
     fn start_with(&self, artifacts: ArtifactStore, source: Arc<dyn ArtifactSource>) -> Running {
-        let config = EngineConfig { slots: 8, ..EngineConfig::new(1 << 30, self.folder.path().to_owned()) };
-        let engine = Engine::start(&config).unwrap();
+        let engine = Engine::start(&EngineConfig { slots: 8, memory_budget_bytes: 1 << 30 }).unwrap();
         let command = CompileCommand {
             program: std::env::current_exe().unwrap(),
             args: ["--exact", "compile_child"].map(Into::into).into(),
@@ -213,6 +212,21 @@ async fn a_function_has_room_for_replicas_times_max_inflight() {
     assert!(matches!(error, Error::TooManyCalls { max_inflight: 1 }), "{error:?}");
     running.node.scale(&name("slow"), 2).await.unwrap();
     assert!(running.node.invoke(invocation("slow")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_wake_does_not_undo_a_newer_scaling() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    running.node.scale(&name("hello"), 0).await.unwrap();
+    let hello = name("hello");
+    let (scaled, called) = tokio::join!(running.node.scale(&hello, 5), running.call("hello"));
+    scaled.unwrap();
+    called.unwrap();
+    // What the wake has to save is saved once the node is down.
+    running.node.shut_down().await;
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().replicas, 5);
 }
 
 /// A registry that holds every pull until it is told.
