@@ -1,13 +1,13 @@
 //! From a spec to a revision that serves: pull, compile, try, save, swap.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, hash_map},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use runtime_api::{Deployed, Error, FunctionName, FunctionSpec, Result};
+use runtime_api::{Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, Result};
 use runtime_oci::Progress;
 use runtime_wasm::InstancePool;
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use crate::{
     node::Inner,
     record::{Record, Revision},
     rules::{CheckedSpec, min_replicas},
-    table::Entry,
+    table::{Entry, pending_status, uploaded_module},
 };
 
 /// How long a deploy waits for its outcome before it answers that the work goes on. faas-cli gives up after 60 s.
@@ -32,11 +32,34 @@ pub(crate) struct Jobs {
 /// One deployment under way.
 pub(crate) struct Job {
     pub(crate) spec: FunctionSpec,
+    pub(crate) began: Timestamp,
+    /// The module, once it was fetched.
+    module: OnceLock<Digest>,
     stage: Mutex<String>,
     superseded: CancellationToken,
 }
 
 impl Job {
+    fn new(spec: FunctionSpec) -> Self {
+        Self {
+            spec,
+            began: Timestamp::now(),
+            module: OnceLock::new(),
+            stage: Mutex::new("waiting".into()),
+            superseded: CancellationToken::new(),
+        }
+    }
+
+    /// What a function's first deployment is to the outside.
+    pub(crate) fn status(&self, name: &FunctionName) -> FunctionStatus {
+        pending_status(name, self.spec.clone(), self.began, self.stage())
+    }
+
+    /// The modules that it needs, as far as they are known.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = Digest> {
+        self.module.get().copied().into_iter().chain(uploaded_module(&self.spec))
+    }
+
     pub(crate) fn stage(&self) -> String {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -55,16 +78,26 @@ impl Jobs {
         self.jobs().get(name).cloned()
     }
 
+    pub(crate) fn all(&self) -> Vec<(FunctionName, Arc<Job>)> {
+        self.jobs().iter().map(|(name, job)| (name.clone(), job.clone())).collect()
+    }
+
     fn begin(&self, checked: &CheckedSpec) -> Arc<Job> {
-        let job = Arc::new(Job {
-            spec: checked.spec.clone(),
-            stage: Mutex::new("waiting".into()),
-            superseded: CancellationToken::new(),
-        });
+        let job = Arc::new(Job::new(checked.spec.clone()));
         if let Some(older) = self.jobs().insert(checked.name.clone(), job.clone()) {
             older.superseded.cancel();
         }
         job
+    }
+
+    /// Begins unless there is a deployment of the function under way, which is newer.
+    fn begin_if_idle(&self, checked: &CheckedSpec) -> Option<Arc<Job>> {
+        match self.jobs().entry(checked.name.clone()) {
+            hash_map::Entry::Occupied(_) => None,
+            hash_map::Entry::Vacant(place) => {
+                Some(place.insert(Arc::new(Job::new(checked.spec.clone()))).clone())
+            }
+        }
     }
 
     /// Ends whatever is under way for a function.
@@ -90,14 +123,27 @@ impl Inner {
         let job = self.jobs.begin(&checked);
         self.tasks.spawn(self.clone().deploy(checked, job.clone(), told));
         match tokio::time::timeout(self.deploy_wait, &mut outcome).await {
-            Ok(outcome) => outcome.unwrap_or_else(|_| Err(interrupted(&name))),
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(shutting_down())),
             Err(_) => self.keep_pending(&name, &job, outcome).await,
         }
     }
 
-    /// Goes on with a deployment that a restart interrupted.
-    pub(crate) fn resume(self: &Arc<Self>, checked: CheckedSpec) {
-        let job = self.jobs.begin(&checked);
+    /// The deployment that was promised to go on, if it did not come to an end.
+    fn promised(&self, name: &FunctionName) -> Option<FunctionSpec> {
+        self.table.get(name)?.record.pending.clone()
+    }
+
+    /// Goes on with a promised deployment that a restart, or a newer one that was rejected, interrupted.
+    pub(crate) fn resume(self: &Arc<Self>, name: &FunctionName) {
+        let Some(spec) = self.promised(name) else { return };
+        let checked = match self.rules.check(spec) {
+            Ok(checked) => checked,
+            Err(error) => {
+                tracing::error!(function = %name, %error, "the deployment cannot go on");
+                return;
+            }
+        };
+        let Some(job) = self.jobs.begin_if_idle(&checked) else { return };
         let (told, _) = oneshot::channel();
         self.tasks.spawn(self.clone().deploy(checked, job, told));
     }
@@ -118,23 +164,26 @@ impl Inner {
         let outcome = if job.superseded.is_cancelled() {
             Err(interrupted(&name))
         } else {
-            self.settle(&name, prepared).await
+            self.settle(&name, &job, prepared).await
         };
         self.jobs.end(&name, &job);
+        if outcome.is_err() && self.promised(&name).is_some_and(|spec| spec != job.spec) {
+            self.resume(&name);
+        }
         if let Err(Err(error)) = told.send(outcome) {
             tracing::warn!(function = %name, %error, "deployment failed");
         }
     }
 
     /// Makes a revision serve, or says why it does not where that was promised.
-    async fn settle(&self, name: &FunctionName, prepared: Result<Prepared>) -> Result<Deployed> {
+    async fn settle(&self, name: &FunctionName, job: &Job, prepared: Result<Prepared>) -> Result<Deployed> {
         let current = self.table.get(name);
         let record = current.as_ref().map(|entry| &entry.record);
         match prepared {
             Ok(prepared) => {
                 let replicas = current.as_ref().map_or(0, |entry| entry.replicas());
                 let record = Record {
-                    created_at: record.map_or_else(Timestamp::now, |record| record.created_at),
+                    created_at: record.map_or(job.began, |record| record.created_at),
                     replicas: replicas.max(min_replicas(&prepared.revision.spec)),
                     serving: Some(prepared.revision),
                     pending: None,
@@ -145,9 +194,11 @@ impl Inner {
                 Ok(Deployed::Ready)
             }
             Err(error) => {
-                if let Some(record) = record.filter(|record| record.pending.is_some()) {
-                    let record = Record { pending: None, failure: Some(error.to_string()), ..record.clone() };
-                    self.save(name, record, current.as_ref().and_then(|entry| entry.pool.clone())).await?;
+                if let Some(entry) = current.filter(|entry| entry.record.pending.as_ref() == Some(&job.spec))
+                {
+                    let failure = Some(error.to_string());
+                    let record = Record { pending: None, failure, ..entry.current_record() };
+                    self.save(name, record, entry.pool.clone()).await?;
                 }
                 Err(error)
             }
@@ -182,16 +233,9 @@ impl Inner {
             return Err(interrupted(name));
         }
         let current = self.table.get(name);
-        let record = current.as_ref().map_or_else(
-            || Record {
-                created_at: Timestamp::now(),
-                replicas: 1,
-                serving: None,
-                pending: None,
-                failure: None,
-            },
-            |entry| entry.record.clone(),
-        );
+        let record = current
+            .as_ref()
+            .map_or_else(|| Record { replicas: 1, ..Record::new(job.began) }, |entry| entry.current_record());
         let record = Record { pending: Some(job.spec.clone()), failure: None, ..record };
         self.save(name, record, current.and_then(|entry| entry.pool.clone())).await?;
         tracing::info!(function = %name, stage = job.stage(), "deployment goes on in the background");
@@ -209,6 +253,8 @@ impl Inner {
             ));
         };
         let artifact = self.source.fetch(&checked.spec.image()?, &progress).await?;
+        // A job fetches once.
+        let _ = job.module.set(artifact.digest);
         job.set_stage(format!("compiling {} KiB", artifact.size_bytes >> 10));
         let module = self.compiler.compile(&artifact).await?;
         module.check_memory(checked.memory_bytes())?;
@@ -228,6 +274,10 @@ impl Inner {
 struct Prepared {
     revision: Revision,
     pool: Arc<InstancePool>,
+}
+
+pub(crate) fn shutting_down() -> Error {
+    Error::Unavailable { message: "the node is shutting down".into(), source: None }
 }
 
 fn interrupted(name: &FunctionName) -> Error {

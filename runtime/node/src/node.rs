@@ -1,4 +1,8 @@
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,11 +17,11 @@ use runtime_wasm::{CompiledModule, Compiler, Engine, InstancePool};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    deploy::Jobs,
+    deploy::{Jobs, shutting_down},
     metrics,
     record::{Record, Records, Revision},
     rules::{CheckedSpec, NodeRules, checked_name, min_replicas, no_namespace},
-    table::{Entry, Table, pending_status},
+    table::{Entry, Table},
 };
 
 /// How often content that no function names is looked for.
@@ -71,7 +75,7 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) deploy_wait: Duration,
-    rules: NodeRules,
+    pub(crate) rules: NodeRules,
     garbage_grace: Duration,
     version: VersionInfo,
 }
@@ -105,17 +109,14 @@ impl Node {
         }));
         metrics::register(&inner, registry)?;
         for entry in inner.table.all() {
-            let Some(pending) = entry.record.pending.clone() else { continue };
-            match inner.rules.check(pending) {
-                Ok(checked) => inner.resume(checked),
-                Err(error) => tracing::error!(function = %entry.name, %error, "the deployment cannot go on"),
-            }
+            inner.resume(&entry.name);
         }
         inner.tasks.spawn(inner.clone().keep_house());
         Ok(Self { inner })
     }
 
-    /// Stops taking calls and deployments, and waits for what goes on in the background.
+    /// Refuses deployments from now on, and waits until what goes on in the background is at an end, or at a point
+    /// from which the next start goes on. Calls are still taken: whoever passes them on stops and drains them first.
     pub async fn shut_down(&self) {
         self.inner.shutdown.cancel();
         self.inner.tasks.close();
@@ -124,8 +125,11 @@ impl Node {
 }
 
 impl Inner {
-    /// A function as the store has it. One that this node can no longer run is kept, and says so.
+    /// A function as the store has it. One that this node can no longer run or deploy is kept, and says so.
     fn take_up(&self, name: FunctionName, mut record: Record) -> Entry {
+        if let Some(Err(error)) = record.pending.clone().map(|spec| self.rules.check(spec)) {
+            record.failure = Some(error.to_string());
+        }
         let pool = record.serving.as_ref().map(|revision| {
             let checked = self.rules.check(revision.spec.clone())?;
             self.pool(&checked, revision)
@@ -181,11 +185,17 @@ impl Inner {
         }
     }
 
-    /// Removes content and code that no function names and that was not used for the grace period.
+    /// Removes content and code that no function and no deployment under way needs, and that nothing wrote or asked
+    /// for within the grace period.
     async fn sweep(self: &Arc<Self>) -> Result<()> {
-        let digests =
-            |entry: &Arc<Entry>| entry.record.serving.as_ref().map(|revision| revision.artifact.digest);
-        let keep: HashSet<Digest> = self.table.all().iter().filter_map(digests).collect();
+        // A deployment that ends meanwhile is in the table by the time that is looked at.
+        let jobs = self.jobs.all();
+        let deployed = self.table.all();
+        let keep: HashSet<Digest> = jobs
+            .iter()
+            .flat_map(|(_, job)| job.modules())
+            .chain(deployed.iter().flat_map(|entry| entry.modules()))
+            .collect();
         let inner = self.clone();
         let sweep = move || {
             inner.artifacts.retain(&keep, inner.garbage_grace)?;
@@ -246,11 +256,17 @@ impl Inner {
         }
         Ok(())
     }
+
+    /// Whether deployments are still taken.
+    fn check_running(&self) -> Result<()> {
+        if self.shutdown.is_cancelled() { Err(shutting_down()) } else { Ok(()) }
+    }
 }
 
 #[async_trait]
 impl Provider for Node {
     async fn deploy(&self, spec: FunctionSpec) -> Result<Deployed> {
+        self.inner.check_running()?;
         let checked = self.inner.rules.check(spec)?;
         if self.inner.exists(&checked.name) {
             return Err(Error::AlreadyExists(format!(
@@ -262,6 +278,7 @@ impl Provider for Node {
     }
 
     async fn update(&self, spec: FunctionSpec) -> Result<Deployed> {
+        self.inner.check_running()?;
         // Existence first: faas-cli deploys what an update does not find.
         let name = checked_name(&spec)?;
         if !self.inner.exists(&name) {
@@ -286,9 +303,14 @@ impl Provider for Node {
         if !matches!(namespace, "" | DEFAULT_NAMESPACE) {
             return Err(no_namespace(namespace));
         }
-        let stage = |entry: &Entry| self.inner.jobs.get(&entry.name).map(|job| job.stage());
-        let mut all: Vec<FunctionStatus> =
-            self.inner.table.all().iter().map(|entry| entry.status(stage(entry))).collect();
+        // In this order, a deployment that ends meanwhile is not missed.
+        let mut jobs: HashMap<_, _> = self.inner.jobs.all().into_iter().collect();
+        let deployed = self.inner.table.all();
+        let mut all: Vec<FunctionStatus> = deployed
+            .iter()
+            .map(|entry| entry.status(jobs.remove(&entry.name).map(|job| job.stage())))
+            .collect();
+        all.extend(jobs.iter().map(|(name, job)| job.status(name)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
@@ -297,7 +319,7 @@ impl Provider for Node {
         let job = self.inner.jobs.get(function);
         match (self.inner.table.get(function), job) {
             (Some(entry), job) => Ok(entry.status(job.map(|job| job.stage()))),
-            (None, Some(job)) => Ok(pending_status(function, job.spec.clone(), job.stage())),
+            (None, Some(job)) => Ok(job.status(function)),
             (None, None) => Err(not_found(function)),
         }
     }
@@ -337,10 +359,7 @@ impl Provider for Node {
     }
 
     async fn health(&self) -> Result<()> {
-        if self.inner.shutdown.is_cancelled() {
-            return Err(Error::Unavailable { message: "the node is shutting down".into(), source: None });
-        }
-        Ok(())
+        self.inner.check_running()
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use runtime_api::{DEFAULT_NAMESPACE, Deployment, Error, FunctionName, FunctionSpec, FunctionStatus, Phase};
+use jiff::Timestamp;
+use runtime_api::{
+    DEFAULT_NAMESPACE, Deployment, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, ImageReference,
+    Phase,
+};
 use runtime_wasm::InstancePool;
 
 use crate::record::Record;
@@ -76,6 +80,18 @@ impl Entry {
         if max_inflight == 0 { u64::MAX } else { self.replicas().max(1).saturating_mul(max_inflight) }
     }
 
+    /// The record with the replicas as they are now, though a wake may not be saved yet.
+    pub(crate) fn current_record(&self) -> Record {
+        Record { replicas: self.replicas(), ..self.record.clone() }
+    }
+
+    /// The modules that it needs, as far as they are known.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = Digest> {
+        let Record { serving, pending, .. } = &self.record;
+        let serving = serving.as_ref().map(|revision| revision.artifact.digest);
+        serving.into_iter().chain(pending.as_ref().and_then(uploaded_module))
+    }
+
     /// Why there is nothing to call.
     pub(crate) fn not_ready(&self) -> Error {
         let message = match &self.record.failure {
@@ -91,14 +107,16 @@ impl Entry {
         let (phase, reason) = match (stage, failure) {
             (Some(stage), _) => (Phase::Pending, stage),
             (None, Some(failure)) => (Phase::Failed, failure.clone()),
+            (None, None) if pending.is_some() || serving.is_none() => {
+                (Phase::Pending, "waiting for the next start of the node".into())
+            }
             (None, None) => (Phase::Ready, String::new()),
         };
         let spec =
             serving.as_ref().map(|revision| &revision.spec).or(pending.as_ref()).cloned().unwrap_or_default();
-        let mut status = pending_status(&self.name, spec, reason);
-        status.created_at = *created_at;
+        let mut status = pending_status(&self.name, spec, *created_at, reason);
         status.replicas = self.replicas();
-        status.available_replicas = if serving.is_some() { status.replicas } else { 0 };
+        status.available_replicas = if self.pool.is_some() { status.replicas } else { 0 };
         status.deployment.phase = phase;
         if let Some(revision) = serving {
             status.deployment.digest = revision.artifact.digest.to_string();
@@ -108,8 +126,18 @@ impl Entry {
     }
 }
 
+/// The module that a spec names without a registry: it was uploaded, and cannot be had again.
+pub(crate) fn uploaded_module(spec: &FunctionSpec) -> Option<Digest> {
+    spec.image().ok().filter(ImageReference::is_local)?.digest
+}
+
 /// The status of a function of which there is nothing but a spec.
-pub(crate) fn pending_status(name: &FunctionName, mut spec: FunctionSpec, reason: String) -> FunctionStatus {
+pub(crate) fn pending_status(
+    name: &FunctionName,
+    mut spec: FunctionSpec,
+    created_at: Timestamp,
+    reason: String,
+) -> FunctionStatus {
     DEFAULT_NAMESPACE.clone_into(&mut spec.namespace);
     spec.labels.insert("faas_function".into(), name.name().into());
     FunctionStatus {
@@ -118,7 +146,7 @@ pub(crate) fn pending_status(name: &FunctionName, mut spec: FunctionSpec, reason
         invocation_count: 0.0,
         replicas: 0,
         available_replicas: 0,
-        created_at: jiff::Timestamp::UNIX_EPOCH,
+        created_at,
         deployment: Deployment { phase: Phase::Pending, reason, digest: String::new(), kind: String::new() },
     }
 }

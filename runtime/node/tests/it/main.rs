@@ -1,7 +1,12 @@
 //! A whole node on a real store, a real engine and real compilations, from the outside.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http_body_util::BodyExt;
 use runtime_api::{
@@ -30,11 +35,16 @@ fn compile_child() {
 struct Machine {
     folder: TempDir,
     deploy_wait: Duration,
+    garbage_grace: Duration,
 }
 
 impl Machine {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), deploy_wait: runtime_node::DEPLOY_WAIT }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            deploy_wait: runtime_node::DEPLOY_WAIT,
+            garbage_grace: Duration::from_secs(3600),
+        }
     }
 
     fn artifacts(&self) -> ArtifactStore {
@@ -57,7 +67,8 @@ impl Machine {
     }
 
     fn start_with(&self, artifacts: ArtifactStore, source: Arc<dyn ArtifactSource>) -> Running {
-        let engine = Engine::start(&EngineConfig { slots: 8, memory_budget_bytes: 1 << 30 }).unwrap();
+        let config = EngineConfig { slots: 8, ..EngineConfig::new(1 << 30, self.folder.path().to_owned()) };
+        let engine = Engine::start(&config).unwrap();
         let command = CompileCommand {
             program: std::env::current_exe().unwrap(),
             args: ["--exact", "compile_child"].map(Into::into).into(),
@@ -69,7 +80,7 @@ impl Machine {
             max_exec_timeout: Duration::from_secs(60),
             egress: Policy::none(),
             deploy_wait: self.deploy_wait,
-            garbage_grace: Duration::from_secs(3600),
+            garbage_grace: self.garbage_grace,
             version: VersionInfo { sha: "unknown".into(), release: "0.0.0".into() },
         };
         let store = Store::open(self.folder.path()).unwrap();
@@ -229,10 +240,16 @@ async fn a_wake_does_not_undo_a_newer_scaling() {
     assert_eq!(running.node.status(&name("hello")).await.unwrap().replicas, 5);
 }
 
-/// A registry that holds every pull until it is told.
+/// A registry that refuses some images at once, and holds every other pull until it is told.
 struct Held {
     artifacts: ArtifactStore,
     go: Notify,
+}
+
+impl Held {
+    fn new(artifacts: &ArtifactStore) -> Arc<Self> {
+        Arc::new(Self { artifacts: artifacts.clone(), go: Notify::new() })
+    }
 }
 
 #[async_trait::async_trait]
@@ -242,7 +259,9 @@ impl ArtifactSource for Held {
         image: &runtime_api::ImageReference,
         _progress: &(dyn Fn(runtime_oci::Progress) + Send + Sync),
     ) -> Result<runtime_api::Artifact> {
-        self.go.notified().await;
+        if image.tag.as_deref() != Some("refused") {
+            self.go.notified().await;
+        }
         let missing = || Error::invalid("no-such-image", "there is no such image");
         image.digest.and_then(|digest| self.artifacts.get(&digest)).ok_or_else(missing)
     }
@@ -261,9 +280,8 @@ async fn settled(node: &Node, function: &str) -> Phase {
 #[tokio::test]
 async fn a_long_deploy_answers_pending_and_goes_on_after_a_restart() {
     let machine = Machine { deploy_wait: Duration::from_millis(1), ..Machine::new() };
-    let held = |artifacts: &ArtifactStore| Arc::new(Held { artifacts: artifacts.clone(), go: Notify::new() });
     let artifacts = machine.artifacts();
-    let running = machine.start_with(artifacts.clone(), held(&artifacts));
+    let running = machine.start_with(artifacts.clone(), Held::new(&artifacts));
     let good = running.stored("hello", guests::HELLO_HTTP).await;
     assert_eq!(running.node.deploy(good.clone()).await.unwrap(), Deployed::Pending);
     let status = running.node.status(&name("hello")).await.unwrap();
@@ -271,7 +289,7 @@ async fn a_long_deploy_answers_pending_and_goes_on_after_a_restart() {
     assert!(matches!(running.call("hello").await, Err(Error::Unavailable { .. })));
     running.stop().await;
 
-    let source = held(&artifacts);
+    let source = Held::new(&artifacts);
     let running = machine.start_with(artifacts.clone(), source.clone());
     source.go.notify_one();
     assert_eq!(settled(&running.node, "hello").await, Phase::Ready);
@@ -287,6 +305,74 @@ async fn a_long_deploy_answers_pending_and_goes_on_after_a_restart() {
     assert_eq!(status.deployment.reason, "there is no such image");
     assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_rejected_update_leaves_a_promised_deployment_going_on() {
+    let machine = Machine { deploy_wait: Duration::from_millis(1), ..Machine::new() };
+    let artifacts = machine.artifacts();
+    let source = Held::new(&artifacts);
+    let running = machine.start_with(artifacts, source.clone());
+    let promised = running.stored("hello", guests::HELLO_HTTP).await;
+    assert_eq!(running.node.deploy(promised.clone()).await.unwrap(), Deployed::Pending);
+    let refused = FunctionSpec { image: "registry.test/none:refused".into(), ..promised };
+    let error = running.node.update(refused).await.unwrap_err();
+    assert_eq!(error.code(), "no-such-image");
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().deployment.phase, Phase::Pending);
+    source.go.notify_one();
+    assert_eq!(settled(&running.node, "hello").await, Phase::Ready);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+}
+
+#[tokio::test]
+async fn a_first_deploy_is_listed_while_it_is_under_way() {
+    let machine = Machine::new();
+    let artifacts = machine.artifacts();
+    let source = Held::new(&artifacts);
+    let running = machine.start_with(artifacts, source.clone());
+    let spec = running.stored("hello", guests::HELLO_HTTP).await;
+    let begun = jiff::Timestamp::now();
+    let meanwhile = async {
+        let [listed] = <[_; 1]>::try_from(running.node.list("").await.unwrap()).unwrap();
+        assert_eq!(listed, running.node.status(&name("hello")).await.unwrap());
+        assert_eq!((listed.deployment.phase, listed.available_replicas), (Phase::Pending, 0));
+        assert!(listed.created_at >= begun, "{}", listed.created_at);
+        source.go.notify_one();
+        listed.created_at
+    };
+    let (deployed, created_at) = tokio::join!(running.node.deploy(spec), meanwhile);
+    assert_eq!(deployed.unwrap(), Deployed::Ready);
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().created_at, created_at);
+}
+
+#[tokio::test]
+async fn a_node_that_shuts_down_takes_no_deployment() {
+    let machine = Machine::new();
+    let artifacts = machine.artifacts();
+    let running = machine.start_with(artifacts.clone(), Held::new(&artifacts));
+    let spec = running.stored("hello", guests::HELLO_HTTP).await;
+    let (under_way, ()) = tokio::join!(running.node.deploy(spec.clone()), running.node.shut_down());
+    for refused in [under_way, running.node.deploy(spec.clone()).await, running.node.update(spec).await] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "the node is shutting down");
+    }
+}
+
+#[tokio::test]
+async fn a_promised_deployment_that_is_no_longer_allowed_says_so() {
+    let machine = Machine::new();
+    let pending = r#"{"service":"old","image":"a/b","secrets":["s"]}"#;
+    let record = format!(
+        r#"{{"created_at":"2026-01-01T00:00:00Z","replicas":1,"serving":null,"pending":{pending},"failure":null}}"#
+    );
+    machine.record("old.openfaas-fn", &record).await;
+    let running = machine.start();
+    let status = running.node.status(&name("old")).await.unwrap();
+    assert_eq!((status.deployment.phase, status.available_replicas), (Phase::Failed, 0));
+    assert!(status.deployment.reason.contains("secrets"), "{}", status.deployment.reason);
+    let error = running.call("old").await.unwrap_err();
+    assert!(error.to_string().contains("secrets"), "{error}");
 }
 
 #[tokio::test]
@@ -330,6 +416,37 @@ async fn a_damaged_record_can_be_replaced() {
     assert_eq!(status.deployment.phase, Phase::Failed);
     running.node.update(running.stored("hello", guests::HELLO_HTTP).await).await.unwrap();
     assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+}
+
+#[tokio::test]
+async fn what_a_deployment_needs_is_not_swept() {
+    let mut machine = Machine { deploy_wait: Duration::from_millis(1), ..Machine::new() };
+    let artifacts = machine.artifacts();
+    let running = machine.start_with(artifacts.clone(), Held::new(&artifacts));
+    let spec = running.stored("hello", guests::HELLO_HTTP).await;
+    let needed = spec.image().unwrap().digest.unwrap();
+    assert_eq!(running.node.deploy(spec).await.unwrap(), Deployed::Pending);
+    running.stop().await;
+
+    let age = |artifact: runtime_api::Artifact| {
+        File::open(artifact.path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    age(artifacts.get(&needed).unwrap());
+    machine.garbage_grace = Duration::from_secs(1);
+    let source = Held::new(&artifacts);
+    let running = machine.start_with(artifacts.clone(), source.clone());
+    // Once the second is gone, a whole sweep has passed.
+    for _ in 0..2 {
+        let unused = artifacts.insert(full(wat::parse_str(guests::HELLO).unwrap())).await.unwrap();
+        age(unused.clone());
+        while artifacts.get(&unused.digest).is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+    source.go.notify_one();
+    assert_eq!(settled(&running.node, "hello").await, Phase::Ready);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    running.stop().await;
 }
 
 #[tokio::test]
