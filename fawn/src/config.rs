@@ -9,13 +9,12 @@ use std::{
 };
 
 use clap::Args;
-use reqwest::Url;
 use runtime_api::{MemoryQuantity, parse_duration};
 use runtime_egress::Policy;
 use runtime_process::LogFormat;
 use serde::Deserialize;
 
-use crate::usage::Mistakes;
+use crate::{registry::Registries, usage::Mistakes};
 
 /// Where `OpenFaaS` gateways listen; on this machine only, until somebody says otherwise.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -44,10 +43,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "FAWN_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Let anyone who reaches the gateway deploy functions
-    #[arg(long, env = "FAWN_NO_AUTH", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, env = "FAWN_NO_AUTH", value_parser = truth, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     no_auth: Option<bool>,
     /// Mean --no-auth also where other machines reach the gateway
-    #[arg(long, env = "FAWN_NO_AUTH_ANYWHERE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, env = "FAWN_NO_AUTH_ANYWHERE", value_parser = truth, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     no_auth_anywhere: Option<bool>,
     /// A registry that is spoken to in plain HTTP; may be repeated
     #[arg(long, env = "FAWN_INSECURE_REGISTRY", value_delimiter = ',', value_name = "HOST[:PORT]")]
@@ -116,13 +115,14 @@ pub(crate) enum Auth {
     Off,
 }
 
-/// How registries are spoken to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Registries {
-    pub(crate) plain_http: Vec<String>,
-    pub(crate) skip_tls_verify: Vec<String>,
-    pub(crate) mirrors: Vec<(String, Url)>,
-    pub(crate) auth_file: Option<PathBuf>,
+impl Auth {
+    /// Where its files are.
+    pub(crate) fn directory<'a>(&'a self, data_directory: &'a Path) -> &'a Path {
+        match self {
+            Self::Mounted(directory) => directory,
+            Self::DataDirectory | Self::Off => data_directory,
+        }
+    }
 }
 
 /// The environment, as far as it is not read by the command line already.
@@ -196,7 +196,10 @@ impl Settings {
             None => Auth::DataDirectory,
         };
         // OpenFaaS has one such limit, and its name says whose time it is.
-        let longest = self.max_exec_timeout.or_else(|| environment("upstream_timeout"));
+        let (name, longest) = match self.max_exec_timeout {
+            Some(longest) => ("max-exec-timeout", Some(longest)),
+            None => ("upstream_timeout", environment("upstream_timeout")),
+        };
         Config {
             listen,
             metrics_listen: address(
@@ -206,16 +209,16 @@ impl Settings {
             ),
             data_dir: self.data_dir.unwrap_or_else(|| default_data_dir(environment)),
             auth,
-            registries: Registries {
-                plain_http: self.insecure_registry,
-                skip_tls_verify: self.skip_tls_verify,
-                mirrors: self.registry_mirror.iter().filter_map(|text| mirror(text, mistakes)).collect(),
-                auth_file: self.registry_auth,
-            },
+            registries: Registries::check(
+                &self.insecure_registry,
+                &self.skip_tls_verify,
+                &self.registry_mirror,
+                self.registry_auth,
+                mistakes,
+            ),
             max_module_bytes: quantity("max-module-size", self.max_module_size.as_deref(), mistakes)
                 .unwrap_or(runtime_oci::DEFAULT_MAX_MODULE_BYTES),
-            max_exec_timeout: duration("max-exec-timeout", longest.as_deref(), mistakes)
-                .unwrap_or(MAX_EXEC_TIMEOUT),
+            max_exec_timeout: duration(name, longest.as_deref(), mistakes).unwrap_or(MAX_EXEC_TIMEOUT),
             grace_period: duration("grace-period", self.grace_period.as_deref(), mistakes)
                 .unwrap_or(GRACE_PERIOD),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
@@ -264,28 +267,13 @@ fn duration(name: &str, text: Option<&str>, mistakes: &mut Vec<String>) -> Optio
     parsed
 }
 
-fn quantity(name: &str, text: Option<&str>, mistakes: &mut Vec<String>) -> Option<u64> {
+pub(crate) fn quantity(name: &str, text: Option<&str>, mistakes: &mut Vec<String>) -> Option<u64> {
     match MemoryQuantity::parse(name, text?) {
         Ok(MemoryQuantity(0)) => mistakes.push(format!("{name} is nothing: write it like 64Mi")),
         Ok(MemoryQuantity(bytes)) => return Some(bytes),
         Err(error) => mistakes.push(error.to_string()),
     }
     None
-}
-
-fn mirror(text: &str, mistakes: &mut Vec<String>) -> Option<(String, Url)> {
-    let pair = text.split_once('=').and_then(|(host, url)| Some((host.to_owned(), Url::parse(url).ok()?)));
-    let usable = |(host, url): &(String, Url)| {
-        !host.is_empty()
-            && matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.query().is_none()
-    };
-    let parsed = pair.filter(usable);
-    if parsed.is_none() {
-        mistakes.push(format!("registry-mirror {text:?} is not like docker.io=https://mirror.example.com"));
-    }
-    parsed
 }
 
 fn log_format(text: &str, mistakes: &mut Vec<String>) -> LogFormat {
@@ -300,14 +288,15 @@ fn log_format(text: &str, mistakes: &mut Vec<String>) -> LogFormat {
 }
 
 fn openfaas_basic_auth(environment: Environment<'_>, mistakes: &mut Vec<String>) -> Option<bool> {
-    let text = environment("basic_auth")?;
-    match text.as_str() {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => {
-            mistakes.push(format!("basic_auth {text:?} is neither true nor false"));
-            None
-        }
+    let parsed = truth(&environment("basic_auth")?);
+    parsed.map_err(|error| mistakes.push(format!("basic_auth {error}"))).ok()
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
     }
 }
 

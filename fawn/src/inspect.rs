@@ -12,7 +12,12 @@ use runtime_wasm::Inspection;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{module_file, progress::Spinner, registry::RegistryArguments, usage::Mistakes};
+use crate::{
+    module_file,
+    progress::Spinner,
+    registry::{RegistryArguments, TemporaryRegistry},
+    usage::Mistakes,
+};
 
 /// Say what a module is, and whether and how it would run here
 ///
@@ -33,11 +38,13 @@ pub(crate) struct InspectArguments {
 }
 
 pub(crate) async fn run(arguments: InspectArguments) -> Result<()> {
+    let client = arguments.registry.connect()?;
     let module = if module_file::is_file(&arguments.source) {
         module_file::read(Path::new(&arguments.source))?
     } else {
-        pull(&arguments.source, arguments.registry).await?
+        pull(&arguments.source, &client).await?
     };
+    client.check_size(&module)?;
     let found =
         runtime_wasm::inspect(&module).with_context(|| format!("cannot inspect {}", arguments.source))?;
     let digest = runtime_api::Digest(Sha256::digest(&module).into());
@@ -49,9 +56,8 @@ pub(crate) async fn run(arguments: InspectArguments) -> Result<()> {
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
-async fn pull(reference: &str, registry: RegistryArguments) -> Result<Vec<u8>> {
+async fn pull(reference: &str, client: &TemporaryRegistry) -> Result<Vec<u8>> {
     let image = ImageReference::parse(reference).map_err(|error| Mistakes::from(error.to_string()))?;
-    let client = registry.connect()?;
     let spinner = Spinner::start(format!("pulling {image}"));
     let show = |progress: runtime_oci::Progress| {
         spinner.say(format!(

@@ -33,11 +33,11 @@ pub(crate) struct PushArguments {
 }
 
 pub(crate) async fn run(arguments: PushArguments) -> Result<()> {
-    let image =
-        ImageReference::parse(&arguments.reference).map_err(|error| Mistakes::from(error.to_string()))?;
-    let module = module_file::read(&arguments.file)?;
-    let description = describe(runtime_wasm::inspect(&module)?);
+    let image = target(&arguments.reference)?;
     let client = arguments.registry.connect()?;
+    let module = module_file::read(&arguments.file)?;
+    client.check_size(&module)?;
+    let description = describe(runtime_wasm::inspect(&module)?);
     let spinner = Spinner::start(format!("pushing {} KiB to {image}", module.len().div_ceil(1024)));
     let digest = client.registry.push(&image, module.into(), description).await?;
     drop(spinner);
@@ -48,6 +48,16 @@ pub(crate) async fn run(arguments: PushArguments) -> Result<()> {
         format!("{image}\n{pinned}")
     };
     Ok(writeln!(io::stdout(), "{line}")?)
+}
+
+fn target(reference: &str) -> Result<ImageReference, Mistakes> {
+    let image = ImageReference::parse(reference).map_err(|error| error.to_string())?;
+    if image.digest.is_some() || image.is_local() {
+        let mistake =
+            format!("nothing can be pushed to {reference}: give a registry, a name and a tag, and no digest");
+        return Err(mistake.into());
+    }
+    Ok(image)
 }
 
 fn describe(found: Inspection) -> ModuleDescription {
@@ -65,5 +75,20 @@ fn describe(found: Inspection) -> ModuleDescription {
         },
         imports: found.imports,
         exports: found.exports,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_goes_to_a_tag() {
+        assert_eq!(target("ghcr.io/me/hello").unwrap().to_string(), "ghcr.io/me/hello:latest");
+        let digest = runtime_api::Digest([0; 32]);
+        for bad in [format!("ghcr.io/me/hello@{digest}"), "fawn.local/module:v1".into(), "UPPER/case".into()]
+        {
+            assert!(target(&bad).is_err(), "{bad}");
+        }
     }
 }

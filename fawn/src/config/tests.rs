@@ -37,7 +37,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let config = load(&["--listen", "127.0.0.1:2", "--grace-period=5s"], Some(file), &[]).unwrap();
     assert_eq!(config.listen.port(), 2);
     assert_eq!(config.log, "warn");
-    assert_eq!(config.registries.plain_http, ["a:1", "b:2"]);
+    assert_eq!(config.registries.plain_http, ["a:1", "b:2"].map(|host| host.parse().unwrap()));
     assert_eq!(config.grace_period, Duration::from_secs(5));
 }
 
@@ -45,14 +45,16 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
 fn all_mistakes_are_told_at_once() {
     let file = "lisssten = \"x\"\negress = \"10.0.0.1/8\"\nmemory-budget = \"lots\"";
     let flags =
-        ["--listen=8080", "--max-exec-timeout=-1s", "--registry-mirror=docker.io", "--log-format=xml"];
-    let message = load(&flags, Some(file), &[("basic_auth", "maybe")]).unwrap_err();
+        ["--listen=8080", "--skip-tls-verify=https://x/", "--registry-mirror=docker.io", "--log-format=xml"];
+    let environment = [("basic_auth", "maybe"), ("upstream_timeout", "-1s")];
+    let message = load(&flags, Some(file), &environment).unwrap_err();
     for part in [
         "\"lisssten\"",
         "egress policy",
         "memory-budget",
         "listen \"8080\"",
-        "max-exec-timeout",
+        "upstream_timeout \"-1s\"",
+        "skip-tls-verify \"https://x/\"",
         "registry-mirror",
         "log-format",
         "basic_auth",
@@ -74,6 +76,20 @@ fn an_open_gateway_must_be_meant() {
     assert!(message.contains("--no-auth-anywhere"), "{message}");
     assert!(load(&["--no-auth", "--no-auth-anywhere", "--listen=0.0.0.0:8080"], None, &[]).is_ok());
     assert_eq!(load(&["--no-auth=false"], Some("no-auth = true"), &[]).unwrap().auth, Auth::DataDirectory);
+}
+
+#[test]
+fn a_switch_is_set_in_the_words_that_environments_use() {
+    for (flag, auth) in [
+        ("--no-auth=1", Auth::Off),
+        ("--no-auth=true", Auth::Off),
+        ("--no-auth", Auth::Off),
+        ("--no-auth=0", Auth::DataDirectory),
+        ("--no-auth=false", Auth::DataDirectory),
+    ] {
+        assert_eq!(load(&[flag], None, &[]).unwrap().auth, auth, "{flag}");
+    }
+    assert!(load(&["--no-auth=maybe"], None, &[]).unwrap_err().contains("neither true nor false"));
 }
 
 #[test]

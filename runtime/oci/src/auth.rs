@@ -6,20 +6,21 @@ use reqwest::{
 };
 use runtime_api::{Error, Result};
 use serde::Deserialize;
+use tokio::time::timeout;
 use url::form_urlencoded::Serializer;
 
 use crate::{
     credentials::{self, Credentials},
     endpoint::authority,
-    manifest::parse,
-    transport::{Session, read_all, unanswered},
+    request::silent,
+    session::Session,
+    transport::unanswered,
 };
 
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
-/// Token servers that are not at their registry's own domain, and are known to belong to it.
-const TRUSTED_REALMS: [(&str, &str); 2] =
-    [("registry.hub.docker.com", "auth.docker.io"), ("registry-1.docker.io", "auth.docker.io")];
+/// A registry whose token server is not at its own domain, and is known to belong to it.
+const TRUSTED_REALM: (&str, &str) = ("registry.hub.docker.com", "auth.docker.io");
 
 /// What a request is to be allowed.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,7 @@ struct Token {
 
 impl Session<'_> {
     /// Gets what the registry asks for.
-    pub(crate) async fn authorize(&mut self, headers: &HeaderMap, access: Access) -> Result<()> {
+    pub(crate) async fn authorize(&mut self, headers: &HeaderMap) -> Result<()> {
         let host = &self.endpoint.host;
         let denied = |why: &str| Error::invalid("unauthorized", format!("registry {host} {why}"));
         let challenge = Challenge::parse(headers)
@@ -104,8 +105,8 @@ impl Session<'_> {
         let credentials = credentials::find(&self.transport.config, host).await?;
         let authorization = match (challenge, credentials) {
             (Challenge::Bearer { realm, service }, credentials) => {
-                let realm = self.trusted_realm(&realm)?;
-                self.token(realm, service, credentials, access).await?
+                let realm = self.trusted_realm(&realm, credentials.is_none())?;
+                self.token(realm, service, credentials).await?
             }
             (Challenge::Basic, Some(Credentials::Password { username, password })) => {
                 Authorization::Basic { username, password }
@@ -119,18 +120,19 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A registry names the server that gets its password: believed only within its own domain, and over https.
-    fn trusted_realm(&self, realm: &str) -> Result<Url> {
+    /// A registry names the server that gets its password: believed only within its own domain, and over https. One
+    /// that gets nothing may be elsewhere.
+    fn trusted_realm(&self, realm: &str, anonymous: bool) -> Result<Url> {
         let base = self.endpoint.base();
         let url = Url::parse(realm).ok().filter(|url| {
             let encrypted = url.scheme() == "https" || (url.scheme() == "http" && self.endpoint.is_plain());
-            encrypted && is_same_site(base.host_str(), url.host_str())
+            encrypted && (anonymous || is_same_site(base.host_str(), url.host_str()))
         });
         url.ok_or_else(|| {
             let host = &self.endpoint.host;
             Error::invalid(
                 "untrusted-realm",
-                format!("registry {host} asks to send its credentials to {realm:?}: that is not https of the same domain"),
+                format!("registry {host} has its tokens from {realm:?}, which is not asked: it is not https of the same domain"),
             )
         })
     }
@@ -140,10 +142,9 @@ impl Session<'_> {
         realm: Url,
         service: Option<String>,
         credentials: Option<Credentials>,
-        access: Access,
     ) -> Result<Authorization> {
         let anonymous = credentials.is_none();
-        let actions = match access {
+        let actions = match self.access {
             Access::Pull => "pull",
             Access::Push => "pull,push",
         };
@@ -153,29 +154,43 @@ impl Session<'_> {
         parameters.extend(service.as_deref().map(|service| ("service", service)));
         let client = self.client_for(&realm).await?;
         let request = token_request(client, realm.clone(), &parameters, credentials);
-        let response = request.send().await.map_err(|error| unanswered(&realm, error))?;
+        let response = timeout(self.transport.config.timeouts.stall, request.send()).await;
+        let response = response.map_err(|_| silent(&realm))?.map_err(|error| unanswered(&realm, error))?;
         let host = authority(&realm);
         match response.status() {
             StatusCode::OK => {}
             status if status.is_server_error() => {
-                return Err(Error::Unavailable {
+                return Err(Error::RegistryUnavailable {
                     message: format!("{host} answered {status}"),
                     source: None,
                 });
             }
             status => {
                 let own = &self.endpoint.host;
+                let advice = if anonymous {
+                    format!("log in with `docker login {own}`")
+                } else {
+                    "log in again".into()
+                };
                 let message =
-                    format!("{host} gives no token for {own} ({status}): check the name, or log in again");
+                    format!("{host} gives no token for {own} ({status}): check the name, or {advice}");
                 return Err(Error::invalid("unauthorized", message));
             }
         }
-        let answer: Token = parse(&read_all(response, MAX_TOKEN_BYTES, "token").await?, "token")?;
-        let token = answer.token.or(answer.access_token);
-        let token = token
-            .ok_or_else(|| Error::invalid("invalid-token", format!("the answer of {host} has no token")))?;
+        let token = token_in(&self.read_all(response, MAX_TOKEN_BYTES, "token").await?, &host)?;
         Ok(Authorization::Bearer { token, anonymous })
     }
+}
+
+/// Reads the answer of a token server. What stands in it is not shown: it may be the token.
+fn token_in(answer: &[u8], host: &str) -> Result<String> {
+    let invalid =
+        |problem: String| Error::invalid("invalid-token", format!("the answer of {host} {problem}"));
+    let answer: Token = serde_json::from_slice(answer).map_err(|error| {
+        invalid(format!("cannot be read (line {}, column {})", error.line(), error.column()))
+    })?;
+    let given = |token: Option<String>| token.filter(|token| !token.is_empty());
+    given(answer.token).or_else(|| given(answer.access_token)).ok_or_else(|| invalid("has no token".into()))
 }
 
 fn token_request(
@@ -205,7 +220,7 @@ fn is_same_site(registry: Option<&str>, realm: Option<&str>) -> bool {
     let (Some(registry), Some(realm)) = (registry, realm) else { return false };
     let domain = |host| psl::domain_str(host).filter(|_| !is_address(host));
     registry == realm
-        || TRUSTED_REALMS.contains(&(registry, realm))
+        || (registry, realm) == TRUSTED_REALM
         || domain(registry).is_some_and(|own| domain(realm) == Some(own))
 }
 

@@ -1,7 +1,7 @@
 use reqwest::Url;
 use runtime_api::{Error, ImageReference, Result};
 
-use crate::RegistryConfig;
+use crate::{RegistryConfig, RegistryHost};
 
 /// Docker Hub's registry has another name than its images (Docker).
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
@@ -30,7 +30,9 @@ impl Endpoint {
     /// The image's own registry.
     pub(crate) fn registry(image: &ImageReference, config: &RegistryConfig) -> Result<Self> {
         let host = &image.registry;
-        let scheme = if config.plain_http.contains(host) { "http" } else { "https" };
+        let own: RegistryHost = host.parse()?;
+        let plain = config.plain_http.iter().any(|plain| plain.covers(&own));
+        let scheme = if plain { "http" } else { "https" };
         let address = if host == DOCKER_HUB.0 { DOCKER_HUB.1 } else { host };
         let base = parse(&format!("{scheme}://{address}/"))?;
         Ok(Self { base, repository: image.repository.clone(), host: host.clone() })
@@ -94,8 +96,10 @@ mod tests {
 
     #[test]
     fn images_are_looked_for_where_docker_looks() {
-        let config =
-            RegistryConfig { plain_http: vec!["127.0.0.1:5000".into()], ..RegistryConfig::default() };
+        let config = RegistryConfig {
+            plain_http: vec!["127.0.0.1:5000".parse().unwrap()],
+            ..RegistryConfig::default()
+        };
         for (image, url) in [
             ("hello", "https://registry-1.docker.io/v2/library/hello/manifests/v1"),
             ("ghcr.io/me/hello", "https://ghcr.io/v2/me/hello/manifests/v1"),

@@ -8,6 +8,7 @@
 mod auth;
 mod credentials;
 mod endpoint;
+mod host;
 mod image_layers;
 mod incoming;
 mod layout;
@@ -16,10 +17,13 @@ mod pipe;
 mod pull;
 mod push;
 mod registry;
+mod request;
+mod session;
 mod source;
 mod store;
 mod transport;
 
+pub use host::RegistryHost;
 pub use push::{ModuleDescription, WasmOs};
 pub use registry::{DEFAULT_MAX_MODULE_BYTES, Registry, RegistryConfig, Timeouts};
 pub use source::{ArtifactSource, Progress};

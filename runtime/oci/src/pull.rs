@@ -12,7 +12,7 @@ use crate::{
     layout::{self, Entrypoint, ImageConfig, Layout},
     manifest::{ACCEPTED, Check, Content, Document, digest_of, expect, parse},
     pipe::{Pipe, Reader, blocking},
-    transport::{Session, next_chunk, read_all},
+    session::Session,
 };
 
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
@@ -47,7 +47,7 @@ impl<'a> Pull<'a> {
         let url = self.session.endpoint.url("manifests", &reference)?;
         let response = self.session.get(url, ACCEPTED, &what).await?;
         let claimed = response.headers().get("docker-content-digest").cloned();
-        let manifest = read_all(response, MAX_MANIFEST_BYTES, "manifest").await?;
+        let manifest = self.session.read_all(response, MAX_MANIFEST_BYTES, "manifest").await?;
         let digest = digest_of(&manifest);
         if let Some(pinned) = image.digest {
             expect(pinned, digest)?;
@@ -99,7 +99,7 @@ impl<'a> Pull<'a> {
         let url = self.session.endpoint.url(kind, &digest)?;
         let mut response = self.session.get(url, accept, &digest).await?;
         let (mut bytes, mut check) = (BytesMut::new(), Check::new(content));
-        while let Some(chunk) = next_chunk(&mut response).await? {
+        while let Some(chunk) = self.session.next_chunk(&mut response).await? {
             check.update(&chunk)?;
             bytes.extend_from_slice(&chunk);
         }
@@ -158,7 +158,7 @@ impl<'a> Pull<'a> {
         mut check: Check,
         pipe: &mut Pipe<T>,
     ) -> Result<()> {
-        while let Some(chunk) = next_chunk(&mut response).await? {
+        while let Some(chunk) = self.session.next_chunk(&mut response).await? {
             check.update(&chunk)?;
             if !pipe.write(&chunk).await {
                 return Ok(());

@@ -2,24 +2,19 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use oci_client::{
-    Client, Reference,
-    client::{ClientConfig, ClientProtocol},
-    errors::OciDistributionError,
-    manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest},
-    secrets::RegistryAuth,
-};
-use reqwest::header::HeaderValue;
+use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
+use reqwest::{Response, StatusCode};
 use runtime_api::{ArtifactKind, Digest, Error, ImageReference, Result};
 use serde::Serialize;
 
 use crate::{
     Registry,
-    auth::{Access, Authorization},
-    endpoint::{Endpoint, authority},
+    auth::Access,
+    endpoint::Endpoint,
     layout::{CNCF_CONFIG, CNCF_LAYER},
     manifest::digest_of,
-    transport::Session,
+    request::Request,
+    session::{Session, location},
 };
 
 /// What is said of a module in its artifact's configuration.
@@ -71,7 +66,7 @@ impl Registry {
     /// Pushes a module to its registry (never to a mirror) and answers the digest of its manifest.
     ///
     /// # Errors
-    /// `Invalid` when the module or its name cannot be pushed or the registry refuses; `Unavailable` when it does not
+    /// `Invalid` when the module or its name cannot be pushed or the registry refuses; `RegistryUnavailable` when it does not
     /// answer.
     pub async fn push(
         &self,
@@ -113,33 +108,43 @@ impl Registry {
         let config = wasm_config(&module, about)?;
         let manifest = manifest(image, &module, &config)?;
 
-        let mut session = self.transport.session(Endpoint::registry(image, &self.transport.config)?);
-        session.prepare(Access::Push).await?;
-        let client = self.client(&session)?;
-        let target = Reference::with_tag(authority(session.endpoint.base()), image.repository.clone(), tag);
-        client.store_auth_if_needed(target.registry(), &credentials(session.authorization.as_ref())).await;
-        for blob in [module, config] {
-            let digest = digest_of(&blob).to_string();
-            client.push_blob(&target, blob, &digest).await.map_err(|error| refused(&session, error))?;
+        let endpoint = Endpoint::registry(image, &self.transport.config)?;
+        let mut session = self.transport.session(endpoint, Access::Push);
+        session.prepare().await?;
+        session.push_blob(module).await?;
+        session.push_blob(config).await?;
+        session.push_manifest(&tag, manifest).await
+    }
+}
+
+/// OCI distribution-spec, "Pushing". It all goes to the registry or where that says, within the bounds of a pull.
+impl Session<'_> {
+    async fn push_blob(&mut self, blob: Bytes) -> Result<()> {
+        let digest = digest_of(&blob).to_string();
+        let there = self.ask(&self.endpoint.url("blobs", &digest)?, &Request::head()).await?;
+        if there.status() == StatusCode::OK {
+            return Ok(());
         }
-        let digest = digest_of(&manifest);
-        let media_type = HeaderValue::from_static(OCI_IMAGE_MEDIA_TYPE);
-        let pushed = client.push_manifest_raw(&target, manifest, media_type).await;
-        pushed.map(|_| digest).map_err(|error| refused(&session, error))
+        let begun = self.ask(&self.endpoint.url("blobs", "uploads/")?, &Request::post()).await?;
+        let begun = self.taken(begun, "the upload").await?;
+        let mut url = location(&begun)?;
+        url.query_pairs_mut().append_pair("digest", &digest);
+        let put = self.ask(&url, &Request::put("application/octet-stream", blob)).await?;
+        self.taken(put, &digest).await.map(drop)
     }
 
-    fn client(&self, session: &Session<'_>) -> Result<Client> {
-        let timeouts = self.transport.config.timeouts;
-        let protocol = if session.endpoint.is_plain() { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig {
-            protocol,
-            accept_invalid_certificates: session.transport.skips_verification(session.endpoint.base()),
-            connect_timeout: Some(timeouts.connect),
-            read_timeout: Some(timeouts.stall),
-            user_agent: concat!("fawn/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        Client::try_from(config).map_err(|error| Error::unavailable("no client to push with", error))
+    async fn push_manifest(&mut self, tag: &str, manifest: Bytes) -> Result<Digest> {
+        let digest = digest_of(&manifest);
+        let url = self.endpoint.url("manifests", tag)?;
+        let put = self.ask(&url, &Request::put(OCI_IMAGE_MEDIA_TYPE, manifest)).await?;
+        self.taken(put, "the manifest").await.map(|_| digest)
+    }
+
+    async fn taken(&self, response: Response, what: &str) -> Result<Response> {
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.refusal(response, what).await),
+        }
     }
 }
 
@@ -177,32 +182,4 @@ fn descriptor(media_type: &str, content: &[u8]) -> Result<OciDescriptor> {
     let size = i64::try_from(content.len()).map_err(Error::internal)?;
     let digest = digest_of(content).to_string();
     Ok(OciDescriptor { media_type: media_type.into(), digest, size, ..OciDescriptor::default() })
-}
-
-fn credentials(authorization: Option<&Authorization>) -> RegistryAuth {
-    match authorization {
-        Some(Authorization::Basic { username, password }) => {
-            RegistryAuth::Basic(username.clone(), password.clone())
-        }
-        Some(Authorization::Bearer { token, .. }) => RegistryAuth::Bearer(token.clone()),
-        None => RegistryAuth::Anonymous,
-    }
-}
-
-fn refused(session: &Session<'_>, error: OciDistributionError) -> Error {
-    let host = &session.endpoint.host;
-    match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-            session.denied(host)
-        }
-        OciDistributionError::ServerError { code: 401 | 403, .. } => session.denied(host),
-        OciDistributionError::ServerError { code, ref message, .. } if code < 500 => {
-            let message: String = message.chars().take(200).collect();
-            Error::invalid("registry-refused", format!("{host} refuses the push ({code}): {message}"))
-        }
-        OciDistributionError::RegistryError { ref envelope, .. } => {
-            Error::invalid("registry-refused", format!("{host} refuses the push: {envelope}"))
-        }
-        error => Error::unavailable(format!("{host} did not take the push"), error),
-    }
 }

@@ -11,8 +11,8 @@ use runtime_api::{Artifact, Digest, Error, ImageReference, Result};
 use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
-    ArtifactSource, ArtifactStore, Progress, endpoint::Endpoint, pipe::blocking, pull::Pull,
-    transport::Transport,
+    ArtifactSource, ArtifactStore, Progress, RegistryHost, auth::Access, endpoint::Endpoint, pipe::blocking,
+    pull::Pull, transport::Transport,
 };
 
 /// The largest module that is taken, unless the operator says otherwise: ten times what large ones have.
@@ -21,10 +21,10 @@ pub const DEFAULT_MAX_MODULE_BYTES: u64 = 64 << 20;
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryConfig {
-    /// Registries (`host` or `host:port`, as in image names) that are spoken to without encryption.
-    pub plain_http: Vec<String>,
-    /// Hosts (`host` or `host:port`) whose certificates are not verified.
-    pub skip_tls_verification: Vec<String>,
+    /// Registries that are spoken to without encryption.
+    pub plain_http: Vec<RegistryHost>,
+    /// Hosts whose certificates are not verified.
+    pub skip_tls_verification: Vec<RegistryHost>,
     /// Registries (as in image names) and what is asked in their place. A path stands before the images' names.
     pub mirrors: Vec<(String, Url)>,
     /// Docker's `config.json` with credentials. It must exist.
@@ -40,7 +40,7 @@ pub struct RegistryConfig {
 pub struct Timeouts {
     /// Until a connection is there, with TLS.
     pub connect: Duration,
-    /// Between two pieces of an answer, and until its first.
+    /// Between two pieces of an answer, and until its first; between two pieces that are sent.
     pub stall: Duration,
     /// A whole pull or push.
     pub total: Duration,
@@ -103,7 +103,7 @@ impl Registry {
             return Ok(artifact);
         }
         let endpoint = Endpoint::to_pull(image, &self.transport.config)?;
-        let mut pull = Pull::new(self.transport.session(endpoint), &self.store, progress);
+        let mut pull = Pull::new(self.transport.session(endpoint, Access::Pull), &self.store, progress);
         let (digest, manifest) = pull.manifest_of(image).await?;
         if let Some(artifact) = self.recorded(digest).await? {
             return Ok(artifact);
@@ -125,7 +125,7 @@ impl Registry {
     ) -> Result<T> {
         let limit = self.transport.config.timeouts.total;
         let done = timeout(limit, work).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable { message: format!("not done within {limit:?}"), source: None })
+            Err(Error::RegistryUnavailable { message: format!("not done within {limit:?}"), source: None })
         });
         done.map_err(|error| match error {
             Error::Invalid { code, message } => {
@@ -133,6 +133,9 @@ impl Registry {
             }
             Error::Unavailable { message, source } => {
                 Error::Unavailable { message: format!("image {image}: {message}"), source }
+            }
+            Error::RegistryUnavailable { message, source } => {
+                Error::RegistryUnavailable { message: format!("image {image}: {message}"), source }
             }
             other => other,
         })

@@ -144,10 +144,32 @@ async fn a_realm_elsewhere_never_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_realm_elsewhere_may_give_tokens_for_nothing() {
+    let bench = Bench::start().await;
+    let elsewhere = FakeRegistry::start().await;
+    elsewhere.serve_at("/token", r#"{"token": "", "access_token": "right"}"#);
+    want_token(&bench.fake, &format!("http://localhost:{}/token", elsewhere.address.port()));
+    bench.fake.artifact("hello", "v1", MODULE);
+    bench.fetch("hello:v1").await.unwrap();
+    assert_eq!(elsewhere.seen()[0].authorization, None);
+}
+
+#[tokio::test]
+async fn an_answer_with_a_token_in_the_wrong_place_is_not_shown() {
+    let bench = Bench::start().await;
+    want_token(&bench.fake, &format!("http://{}/token", bench.fake.address));
+    for answer in [r#"{"token": {"hunter2": 1}}"#, r#"["hunter2"]"#, r#""hunter2""#, r#"{"token": ""}"#] {
+        bench.fake.serve_at("/token", answer);
+        let refusal = bench.refusal("hello:v1").await;
+        assert!(refusal.starts_with("invalid-token: ") && !refusal.contains("hunter2"), "{refusal}");
+    }
+}
+
+#[tokio::test]
 async fn an_encrypted_registry_gets_no_password_sent_in_clear() {
     crate::bench::install_provider();
     let bench = Bench::with(FakeRegistry::start_tls().await, |config, fake, _| {
-        config.skip_tls_verification.push(fake.address.to_string());
+        config.skip_tls_verification.push(fake.address.to_string().parse().unwrap());
     });
     let thief = FakeRegistry::start().await;
     want_token(&bench.fake, &format!("http://{}/token", thief.address));
@@ -188,7 +210,7 @@ async fn token_servers_that_misbehave_are_named() {
         (|| Response::new(full("{}")), "invalid-token: "),
         (|| Response::new(full(r#"{"token": "a\nb"}"#)), "invalid-token: "),
         (|| status(401), "unauthorized: "),
-        (|| status(503), "unavailable: "),
+        (|| status(503), "registry-unavailable: "),
         (|| redirect("/token2"), "unauthorized: "),
     ];
     for (answer, expected) in answers {

@@ -30,7 +30,7 @@ impl Bench {
     pub(crate) async fn configured(configure: impl FnOnce(&mut RegistryConfig)) -> Self {
         let fake = FakeRegistry::start().await;
         Self::with(fake, |config, fake, _| {
-            config.plain_http.push(fake.address.to_string());
+            config.plain_http.push(fake.address.to_string().parse().unwrap());
             configure(config);
         })
     }
@@ -47,7 +47,7 @@ impl Bench {
         Self::with(fake, |config, fake, folder| {
             let file = folder.join("config.json");
             std::fs::write(&file, format!(r#"{{"auths": {{"{}": {entry}}}}}"#, fake.address)).unwrap();
-            config.plain_http.push(fake.address.to_string());
+            config.plain_http.push(fake.address.to_string().parse().unwrap());
             config.auth_file = Some(file);
         })
     }

@@ -44,7 +44,6 @@ struct State {
     answers: Mutex<HashMap<String, Answer>>,
     guard: Mutex<Option<Guard>>,
     seen: Mutex<Vec<Seen>>,
-    uploads: Mutex<Vec<u8>>,
 }
 
 pub(crate) struct FakeRegistry {
@@ -167,12 +166,12 @@ async fn respond(
     let answer = state.answers.lock().unwrap().get(head.uri.path()).cloned();
     Ok(match answer {
         Some(answer) => answer(&seen),
-        None if seen.method == Method::GET => status(404),
+        None if matches!(seen.method, Method::GET | Method::HEAD) => status(404),
         None => take_upload(&seen, head.uri.path(), &state),
     })
 }
 
-/// Pushes (OCI distribution-spec, "Pushing blobs in chunks" and "Pushing manifests").
+/// Pushes (OCI distribution-spec, "POST then PUT" and "Pushing Manifests").
 fn take_upload(seen: &Seen, path: &str, state: &State) -> Response<Body> {
     let at = |code: u16, location: String| {
         Response::builder().status(code).header("location", location).body(full("")).unwrap()
@@ -182,27 +181,23 @@ fn take_upload(seen: &Seen, path: &str, state: &State) -> Response<Body> {
         let answer: Answer = Arc::new(move |_| Response::new(full(bytes.clone())));
         state.answers.lock().unwrap().insert(path, answer);
     };
-    let mut upload = state.uploads.lock().unwrap();
     match seen.method {
-        Method::POST => {
-            upload.clear();
-            at(202, format!("{repository}/blobs/uploads/1"))
-        }
-        Method::PATCH => {
-            upload.extend_from_slice(&seen.body);
-            at(202, format!("{repository}/blobs/uploads/1"))
-        }
+        Method::POST => at(202, format!("{repository}/blobs/uploads/1?state=a%3D")),
         Method::PUT if path.contains("/manifests/") => {
             keep(path.to_owned(), seen.body.clone());
             at(201, path.to_owned())
         }
-        Method::PUT => {
-            let blob = format!("{repository}/blobs/{}", digest(&upload));
-            keep(blob.clone(), std::mem::take(&mut *upload).into());
+        Method::PUT if seen.path.ends_with(&format!("?state=a%3D&digest={}", escaped(&seen.body))) => {
+            let blob = format!("{repository}/blobs/{}", digest(&seen.body));
+            keep(blob.clone(), seen.body.clone());
             at(201, blob)
         }
         _ => status(405),
     }
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    digest(bytes).replace(':', "%3A")
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> String {

@@ -97,7 +97,10 @@ async fn silence_is_not_waited_out() {
     bench.fake.artifact("hello", "v1", &module);
     bench.fake.answer(blob_path("hello", &module), |_| Response::new(endless(true)));
     let refusal = bench.refusal("hello:v1").await;
-    assert!(refusal.starts_with("unavailable: ") && refusal.contains("did not answer in time"), "{refusal}");
+    assert!(
+        refusal.starts_with("registry-unavailable: ") && refusal.contains("did not answer in time"),
+        "{refusal}"
+    );
 }
 
 #[tokio::test]
@@ -244,7 +247,7 @@ async fn an_encrypted_registry_does_not_lead_to_an_unencrypted_place() {
     crate::bench::install_provider();
     let storage = FakeRegistry::start().await;
     let bench = Bench::with(FakeRegistry::start_tls().await, |config, fake, _| {
-        config.skip_tls_verification.push(fake.address.to_string());
+        config.skip_tls_verification.push(fake.address.to_string().parse().unwrap());
     });
     let aim = format!("http://{}/blob", storage.address);
     bench.fake.answer("/v2/f/manifests/v1", move |_| redirect(&aim));
@@ -257,9 +260,9 @@ async fn an_encrypted_registry_does_not_lead_to_an_unencrypted_place() {
 async fn trouble_of_the_registry_is_told_from_that_of_the_user() {
     let bench = Bench::start().await;
     for (code, expected) in [
-        (500, "unavailable: "),
-        (503, "unavailable: "),
-        (429, "unavailable: "),
+        (500, "registry-unavailable: "),
+        (503, "registry-unavailable: "),
+        (429, "registry-unavailable: "),
         (403, "unauthorized: "),
         (418, "registry-refused: "),
     ] {

@@ -193,7 +193,7 @@ async fn a_registry_that_is_down_is_unavailable_and_says_why() {
     let image = ImageReference::parse(&fake.image("hello:v1")).unwrap();
     fake.stop().await;
     let error = registry.fetch(&image, &|_| {}).await.unwrap_err();
-    assert_eq!(error.code(), "unavailable");
+    assert_eq!(error.code(), "registry-unavailable");
     assert!(error.to_string().starts_with(&format!("image {image}: ")), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
@@ -203,14 +203,18 @@ async fn a_registry_that_is_down_is_unavailable_and_says_why() {
 async fn unverified_certificates_must_be_allowed_by_name() {
     crate::bench::install_provider();
     let bench = Bench::with(FakeRegistry::start_tls().await, |config, fake, _| {
-        config.skip_tls_verification.push(fake.address.to_string());
+        config.skip_tls_verification.push(fake.address.to_string().parse().unwrap());
     });
     bench.fake.artifact("hello", "v1", MODULE);
     bench.fetch("hello:v1").await.unwrap();
 
     let strict = Bench::with(FakeRegistry::start_tls().await, |_, _, _| {});
     strict.fake.artifact("hello", "v1", MODULE);
-    assert_eq!(strict.fetch("hello:v1").await.unwrap_err().code(), "unavailable");
+    let error = strict.fetch("hello:v1").await.unwrap_err();
+    assert_eq!(error.code(), "registry-unavailable");
+    for flag in ["insecure-registry", "skip-tls-verify"] {
+        assert!(error.to_string().contains(&format!("`--{flag} {}`", strict.fake.address)), "{error}");
+    }
     assert!(strict.fake.paths().is_empty());
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bench::Bench,
-    fake::{Plain, challenge, digest, status},
+    fake::{FakeRegistry, Plain, challenge, digest, status},
     images::{COMPONENT, MODULE, module_of},
 };
 
@@ -43,7 +43,7 @@ async fn push(
 #[tokio::test]
 async fn what_is_pushed_can_be_pulled() {
     let bench = Bench::start().await;
-    // More than one chunk of an upload.
+    // More than one piece of an upload.
     let large = module_of(1_000_000);
     let pushed = push(&bench, "me/hello:v1", large.clone(), module()).await.unwrap();
     let artifact = bench.fetch("me/hello:v1").await.unwrap();
@@ -132,7 +132,7 @@ async fn a_registry_that_refuses_a_push_is_quoted() {
     let refusals: [(Plain, &str); 4] = [
         (|| status(403), "unauthorized"),
         (|| Response::builder().status(405).body(full("read only")).unwrap(), "registry-refused"),
-        (|| status(500), "unavailable"),
+        (|| status(500), "registry-unavailable"),
         (|| challenge("Basic"), "unauthorized"),
     ];
     for (refusal, expected) in refusals {
@@ -140,4 +140,67 @@ async fn a_registry_that_refuses_a_push_is_quoted() {
         let error = push(&bench, "hello:v1", MODULE.to_vec(), module()).await.unwrap_err();
         assert_eq!(error.code(), expected, "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_the_registry_has_is_not_sent_again() {
+    let bench = Bench::start().await;
+    push(&bench, "me/hello:v1", MODULE.to_vec(), module()).await.unwrap();
+    bench.fake.forget_requests();
+    push(&bench, "me/hello:v2", MODULE.to_vec(), module()).await.unwrap();
+    let sent = bench.fake.seen().into_iter().filter(|seen| seen.body == MODULE).count();
+    assert_eq!(sent, 0);
+    assert!(bench.fetch("me/hello:v2").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_realm_that_changes_during_a_push_never_hears_of_it() {
+    let bench = Bench::logged_in().await;
+    let thief = FakeRegistry::start().await;
+    thief.serve_at("/token", r#"{"token": "right"}"#);
+    let realm = |host: &str, port| format!("Bearer realm=\"http://{host}:{port}/token\"");
+    let own = realm("127.0.0.1", bench.fake.address.port());
+    let other = realm("localhost", thief.address.port());
+    bench.fake.serve_at("/token", r#"{"token": "right"}"#);
+    bench.fake.guard(move |seen| match seen.path.as_str() {
+        "/v2/" => Some(challenge(if seen.authorization.is_none() { &own } else { &other })),
+        path if path.starts_with("/token") => None,
+        _ => Some(challenge(&other)),
+    });
+    let error = push(&bench, "hello:v1", MODULE.to_vec(), module()).await.unwrap_err();
+    assert_eq!(error.code(), "untrusted-realm", "{error}");
+    assert!(thief.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_elsewhere_carries_no_credentials() {
+    let bench = Bench::logged_in().await;
+    let storage = FakeRegistry::start().await;
+    storage.answer("/put", |_| status(201));
+    bench.fake.guard(|seen| {
+        let right = seen.authorization.as_deref() == Some("Basic bWU6c2VjcmV0");
+        (!right).then(|| challenge("Basic realm=\"here\""))
+    });
+    let elsewhere = format!("http://{}/put?signature=a", storage.address);
+    bench.fake.answer("/v2/hello/blobs/uploads/", move |_| {
+        Response::builder().status(202).header("location", &elsewhere).body(full("")).unwrap()
+    });
+    push(&bench, "hello:v1", MODULE.to_vec(), module()).await.unwrap();
+    let seen = storage.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(
+        seen.iter().all(|seen| seen.authorization.is_none() && seen.path.starts_with("/put?signature=a&"))
+    );
+}
+
+#[test]
+fn proxies_of_the_environment_are_none_of_our_business() {
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "push::what_is_pushed_can_be_pulled"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        again.env(name, "http://127.0.0.1:1");
+    }
+    let output = again.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }

@@ -67,7 +67,7 @@ impl RealRegistry {
 
     fn client(&self, store: &ArtifactStore, log_in: bool) -> Registry {
         let config = RegistryConfig {
-            plain_http: vec![self.address.clone()],
+            plain_http: vec![self.address.parse().unwrap()],
             auth_file: log_in.then(|| self.folder.path().join("auth.json")),
             ..RegistryConfig::default()
         };

@@ -6,6 +6,7 @@ use runtime_api::{ArtifactKind, Body, full};
 use runtime_oci::ArtifactStore;
 
 use crate::{
+    bench::Bench,
     fake::{digest, endless},
     images::{COMPONENT, MODULE, module_of},
 };
@@ -83,6 +84,20 @@ async fn a_damaged_module_is_as_good_as_none_and_can_be_replaced() {
     assert_eq!(store.get(&stored.digest), None);
     assert_eq!(store.insert(full(MODULE)).await.unwrap(), stored);
     assert_eq!(store.get(&stored.digest), Some(stored));
+}
+
+#[tokio::test]
+async fn a_module_found_damaged_is_fetched_anew() {
+    let bench = Bench::start().await;
+    bench.fake.artifact("hello", "v1", MODULE);
+    let artifact = bench.fetch("hello:v1").await.unwrap();
+    fs::remove_file(&artifact.path).unwrap();
+    fs::write(&artifact.path, MODULE.iter().map(|_| 0).collect::<Vec<u8>>()).unwrap();
+    bench.store.discard(&artifact.digest).unwrap();
+    bench.store.discard(&artifact.digest).unwrap();
+    assert_eq!(bench.store.get(&artifact.digest), None);
+    assert_eq!(bench.fetch("hello:v1").await.unwrap(), artifact);
+    assert_eq!(fs::read(&artifact.path).unwrap(), MODULE);
 }
 
 /// A body whose connection breaks in the middle.
