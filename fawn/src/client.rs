@@ -178,6 +178,12 @@ impl Gateway {
 
 /// A gateway's address as faas-cli takes it, with or without `http://`.
 pub(crate) fn parse_gateway(text: &str) -> Result<Url, Mistakes> {
+    // It is not shown: it ends in logs and shell histories.
+    if text.contains('@') {
+        let mistake =
+            "the gateway's address has a user or password in it: give it without, and use `faas-cli login`";
+        return Err(mistake.to_owned().into());
+    }
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     let url = Url::parse(&full).ok().filter(usable);
@@ -199,6 +205,12 @@ mod tests {
         }
         for bad in ["", "ftp://host", "http://", "a b"] {
             assert!(parse_gateway(bad).is_err(), "{bad}");
+        }
+        for secret in
+            ["http://me:hunter2@host", "me:hunter2@host:80", "ftp://me:hunt/er2@host", "https://hunter2@"]
+        {
+            let error = parse_gateway(secret).unwrap_err().to_string();
+            assert!(error.contains("faas-cli login") && !error.contains("hunt"), "{error}");
         }
     }
 

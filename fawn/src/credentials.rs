@@ -84,7 +84,11 @@ impl Credentials {
 pub(crate) fn is_this_machine(gateway: &Url) -> bool {
     match gateway.host_str().unwrap_or_default().trim_matches(['[', ']']) {
         "localhost" => true,
-        host => host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()),
+        host => host.parse::<std::net::IpAddr>().is_ok_and(|address| {
+            // A connection to no address in particular goes to this machine.
+            let address = address.to_canonical();
+            address.is_loopback() || address.is_unspecified()
+        }),
     }
 }
 
@@ -158,6 +162,8 @@ mod tests {
         assert_eq!(find("http://127.0.0.1:8080/").unwrap().password, "from:login");
         assert!(find("http://127.0.0.1:9090").unwrap() == local);
         assert!(find("http://localhost:8080").unwrap() == local);
+        assert!(find("http://0.0.0.0:8080").unwrap() == local);
+        assert!(find("http://[::]:8080").unwrap() == local);
         assert!(find("http://example.com:8080").is_none());
     }
 

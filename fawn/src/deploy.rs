@@ -45,7 +45,14 @@ pub(crate) struct DeployArguments {
     #[arg(long, short, default_value = "")]
     namespace: String,
     /// The gateway
-    #[arg(long, short, env = "OPENFAAS_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        short,
+        env = "OPENFAAS_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     gateway: String,
     /// An environment variable of the function; may be repeated
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]

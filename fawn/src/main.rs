@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod deploy;
 mod first_functions;
+mod hints;
 mod inspect;
 mod memory;
 mod module_file;

@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gateway_server::Gateway;
-use runtime_api::{DEFAULT_NAMESPACE, FunctionName, Provider};
+use runtime_api::{DEFAULT_NAMESPACE, Provider};
 use runtime_node::Node;
-use runtime_process::{Drained, ServeConfig, Signals, bind, serve, serve_on_thread};
+use runtime_process::{Drained, LogError, ServeConfig, Signals, bind, serve, serve_on_thread};
 use runtime_store::{DataDirectory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{select, time::timeout};
@@ -21,7 +21,9 @@ use tracing::{info, warn};
 use crate::{
     config::{Auth, Config, Settings},
     credentials::{Credentials, PASSWORD_FILE},
-    first_functions, node,
+    first_functions::{self, Started},
+    hints, node,
+    usage::Mistakes,
 };
 
 /// Scrapers and probes are few.
@@ -58,7 +60,8 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     let environment = |name: &str| std::env::var(name).ok();
     let config = Config::load(arguments.settings, arguments.config.as_deref(), &environment)?;
     first_functions::check(&arguments.files)?;
-    let (subscriber, _log_until_the_end) = runtime_process::subscriber(&config.log, config.log_format)?;
+    let (subscriber, _log_until_the_end) =
+        runtime_process::subscriber(&config.log, config.log_format).map_err(log_refused)?;
     tracing::subscriber::set_global_default(subscriber).context("the log cannot be installed")?;
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -67,6 +70,14 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     // Whoever is told to exit at once does not wait for threads that are busy.
     runtime.shutdown_background();
     outcome
+}
+
+/// A filter that makes no sense is the user's mistake, and says its cause itself.
+fn log_refused(error: LogError) -> anyhow::Error {
+    match error {
+        LogError::UnknownFilter { .. } => Mistakes::from(error.to_string()).into(),
+        LogError::NoThread(_) => error.into(),
+    }
 }
 
 async fn up(config: &Config, files: &[PathBuf]) -> Result<()> {
@@ -113,7 +124,7 @@ async fn serve_until(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let credentials = credentials(&config.auth, directory.path())?;
-    let first_start = !Store::exists(directory.path());
+    let user = credentials.as_ref().map(|credentials| credentials.user.clone());
     let store = Store::open(directory.path())?;
     let numbers = prometheus::Registry::new();
     let node = node::start(config, directory.path(), store.clone(), &numbers)?;
@@ -132,12 +143,14 @@ async fn serve_until(
     let serving = tokio::spawn(serving);
 
     let started = select! {
-        started = start_functions(&node, files, first_start) => Some(started),
+        started = first_functions::start(&node, &store, files) => Some(started),
         () = shutdown.cancelled() => None,
     };
     match &started {
-        Some(Ok(names)) => {
-            let hints = hints(&node, names, gateway_address, config, directory.path()).await?;
+        Some(Ok(functions)) => {
+            let password_file = config.auth.directory(directory.path()).join(PASSWORD_FILE);
+            let login = user.as_deref().map(|user| (user, password_file.as_path()));
+            let hints = next_steps(&node, functions, gateway_address, login).await?;
             let ready =
                 format!("fawn ready gateway=http://{gateway_address} metrics=http://{metrics_address}");
             // Where nobody listens to what is said, functions are served all the same.
@@ -171,13 +184,6 @@ fn serve_metrics(
         .context("metrics cannot be served")
 }
 
-async fn start_functions(node: &Node, files: &[PathBuf], first_start: bool) -> Result<Vec<FunctionName>> {
-    if files.is_empty() && first_start {
-        return Ok(vec![first_functions::deploy_hello(node).await?]);
-    }
-    first_functions::deploy_files(node, files).await
-}
-
 async fn shut_down(config: &Config, node: &Node, store: Store, drained: Drained) -> Result<()> {
     if drained.cut > 0 {
         warn!(calls = drained.cut, "calls were cut: they took longer than the grace period");
@@ -190,30 +196,18 @@ async fn shut_down(config: &Config, node: &Node, store: Store, drained: Drained)
     Ok(())
 }
 
-/// What to do next, for a person; programs read standard output.
-async fn hints(
+async fn next_steps(
     node: &Node,
-    started: &[FunctionName],
-    address: SocketAddr,
-    config: &Config,
-    data_directory: &Path,
+    started: &[Started],
+    listening: SocketAddr,
+    login: Option<(&str, &Path)>,
 ) -> Result<String> {
-    let mut lines = vec![format!("fawn {}: gateway on http://{address}", env!("CARGO_PKG_VERSION"))];
-    let password_file = match &config.auth {
-        Auth::DataDirectory => Some(data_directory.join(PASSWORD_FILE)),
-        Auth::Mounted(directory) => Some(directory.join(PASSWORD_FILE)),
-        Auth::Off => None,
-    };
-    lines.push(match password_file {
-        Some(path) => format!(
-            "  log in:  faas-cli login -g http://{address} -u admin --password-stdin < {}",
-            path.display()
-        ),
-        None => "  log in:  not needed, anyone who gets here may deploy".into(),
-    });
-    lines.extend(
-        started.iter().map(|name| format!("  call:    curl http://{address}/function/{}", name.name())),
-    );
+    let address = hints::from_here(listening);
+    let mut lines = vec![
+        format!("fawn {}: gateway on http://{listening}", env!("CARGO_PKG_VERSION")),
+        hints::login(address, login),
+    ];
+    lines.extend(started.iter().map(|started| hints::call(address, started)));
     if started.is_empty() {
         lines.push(match node.list(DEFAULT_NAMESPACE).await?.len() {
             0 => "  deploy:  fawn deploy FILE.wasm".into(),
@@ -237,5 +231,20 @@ fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime_process::LogFormat;
+
+    use super::*;
+
+    #[test]
+    fn a_log_filter_that_makes_no_sense_is_explained_once() {
+        let error = runtime_process::subscriber("fawn=loud", LogFormat::Text).err().unwrap();
+        let error = log_refused(error);
+        assert!(error.is::<Mistakes>());
+        assert_eq!(format!("{error:#}").matches("error parsing level filter").count(), 1, "{error:#}");
     }
 }
