@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use runtime_api::{Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, Result};
 use runtime_oci::Progress;
-use runtime_wasm::InstancePool;
+use runtime_wasm::{DAMAGED, InstancePool};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -256,7 +256,12 @@ impl Inner {
         // A job fetches once.
         let _ = job.module.set(artifact.digest);
         job.set_stage(format!("compiling {} KiB", artifact.size_bytes >> 10));
-        let module = self.compiler.compile(&artifact).await?;
+        let compiled = self.compiler.compile(&artifact).await;
+        if compiled.as_ref().is_err_and(|error| error.code() == DAMAGED) {
+            // So that the next deploy pulls it anew.
+            self.artifacts.discard(&artifact.digest)?;
+        }
+        let module = compiled?;
         module.check_memory(checked.memory_bytes())?;
         let revision = Revision {
             spec: checked.spec.clone(),

@@ -404,6 +404,22 @@ async fn an_unreadable_record_costs_no_other_function() {
 }
 
 #[tokio::test]
+async fn a_module_damaged_on_disk_is_refused_and_can_be_given_again() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let spec = running.stored("hello", guests::HELLO_HTTP).await;
+    let modules = machine.folder.path().join("artifacts/modules");
+    let path = std::fs::read_dir(&modules).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, wat::parse_str(guests::HELLO).unwrap()).unwrap();
+
+    let error = running.node.deploy(spec.clone()).await.unwrap_err();
+    assert_eq!(error.code(), runtime_wasm::DAMAGED, "{error}");
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+}
+
+#[tokio::test]
 async fn a_damaged_record_can_be_replaced() {
     let machine = Machine::new();
     let running = machine.start();
