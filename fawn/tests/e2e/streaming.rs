@@ -10,10 +10,13 @@ use crate::{
     guests::{built, text},
 };
 
+/// What a client sends at once of a large body, as curl does.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// A request body that is written as the test goes on.
 pub(crate) fn written_later() -> (DuplexStream, Body) {
-    let (write, read) = duplex(64 * 1024);
-    (write, Body::wrap_stream(ReaderStream::new(read)))
+    let (write, read) = duplex(PIECE_BYTES);
+    (write, Body::wrap_stream(ReaderStream::with_capacity(read, PIECE_BYTES)))
 }
 
 async fn next_piece(answer: &mut Response) -> String {
