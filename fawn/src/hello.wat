@@ -73,7 +73,7 @@
     (data (i32.const 32) "text/plain")                              ;; 10 bytes
     (data (i32.const 64) "\10\00\00\00\0c\00\00\00"                 ;; The headers: one entry, a name and a value,
                          "\20\00\00\00\0a\00\00\00")                ;; each as address and length.
-    (data (i32.const 128)                                           ;; 301 bytes
+    (data (i32.const 128)                                           ;; 305 bytes
       "Hello from Fawn!\n"
       "\n"
       "This answer came from a WebAssembly function: a sandbox of its own ran it,\n"
@@ -82,7 +82,7 @@
       "Serve a function of your own, a module (WASI) or a component (wasi:http),\n"
       "as a binary or as text:\n"
       "\n"
-      "    fawn up FILE.wasm\n"
+      "    fawn deploy FILE.wasm\n"
       "\n"
       "This port speaks the OpenFaaS API too, so faas-cli deploys to it.\n"))
   (core instance $data (instantiate $Memory))
@@ -126,7 +126,7 @@
         (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
       (call $stream (local.get $body) (i32.const 0))
       (local.set $stream (i32.load (i32.const 4)))
-      (call $write (local.get $stream) (i32.const 128) (i32.const 301) (i32.const 0))
+      (call $write (local.get $stream) (i32.const 128) (i32.const 305) (i32.const 0))
       (call $drop-stream (local.get $stream))
       (call $finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 0))))
   (core instance $main (instantiate $Main (with "host" (instance

@@ -211,6 +211,7 @@ async fn next_steps(
     if started.is_empty() {
         lines.push(match node.list(DEFAULT_NAMESPACE).await?.len() {
             0 => "  deploy:  fawn deploy FILE.wasm".into(),
+            1 => "  serving: one function from before, see `faas-cli list`".into(),
             count => format!("  serving: {count} functions from before, see `faas-cli list`"),
         });
     }

@@ -57,6 +57,10 @@ pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocatio
     let (parts, body) = request.into_parts();
     wasi.stdin(Stdin::new(body));
     let mut store = new_store(call.engine(), &settings.limits, wasi);
+    if let Program::Core(_) = program {
+        // Counted is the room that a guest offers to a read, as much as it likes; what is copied at once is less.
+        store.set_hostcall_fuel(usize::try_from(settings.limits.memory_bytes).unwrap_or(usize::MAX));
+    }
     let end = match tokio::time::timeout_at(call.deadline, run(&program, &mut store)).await {
         Ok(Ok(())) => End::Exit(0),
         Ok(Err(error)) => ended(error),
@@ -121,6 +125,9 @@ async fn answer(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, output.length.into());
     headers.insert(header::CONTENT_TYPE, content_type(settings, status, request, &output.start));
+    if let End::Trap(_) = &end {
+        headers.insert("x-error-code", HeaderValue::from_static("guest-trap"));
+    }
     if status.is_success() {
         let seconds = format!("{:.6}", call.start.elapsed().as_secs_f64());
         headers.insert("x-duration-seconds", HeaderValue::try_from(seconds).map_err(Error::internal)?);

@@ -240,6 +240,26 @@ async fn a_command_answers_with_its_output() {
     assert_eq!(response.headers()["content-type"], "application/json", "the request's own type");
 }
 
+/// Reads into a buffer of 16 MiB, and answers with the length of what came or with the error's number.
+const WIDE_READ: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 512)
+    (func (export "_start")
+      (i32.store (i32.const 0) (i32.const 1024))
+      (i32.store (i32.const 4) (i32.const 16777216))
+      (i32.store8 (i32.const 16) (i32.add (i32.const 48) (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))))
+      (i32.store (i32.const 0) (i32.const 16))
+      (i32.store (i32.const 4) (i32.const 1))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+#[tokio::test]
+async fn a_command_may_read_into_as_large_a_buffer_as_its_memory_has() {
+    let bench = Bench::new();
+    let pool = bench.pool(WIDE_READ, |_| {}).await;
+    assert_eq!(text(call(&pool, "abc").await.unwrap()).await, "0", "no error");
+}
+
 #[tokio::test]
 async fn a_command_component_answers_with_its_output() {
     let bench = Bench::new();
