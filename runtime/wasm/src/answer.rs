@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -13,7 +13,7 @@ use http::{StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use runtime_api::{BodyError, Error, Response, Result, full};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::unconstrained};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
@@ -152,7 +152,9 @@ impl Rest {
         let failure = self.guest.as_mut().and_then(Guest::failure);
         let mut cx = Context::from_waker(Waker::noop());
         let complete = loop {
-            match Pin::new(&mut self.body).poll_frame(&mut cx) {
+            // Pending must mean that there is no more, and not that this task has had its share of steps.
+            let mut next = pin!(unconstrained(self.body.frame()));
+            match next.as_mut().poll(&mut cx) {
                 Poll::Ready(Some(Ok(frame))) => self.ready.push_back(frame),
                 Poll::Ready(None) => break true,
                 Poll::Ready(Some(Err(_))) | Poll::Pending => break false,

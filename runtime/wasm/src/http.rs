@@ -67,7 +67,8 @@ pub(crate) async fn call(call: Call, pre: &ProxyPre<State>, invocation: Invocati
         let ended = guest.poll(cx);
         match Pin::new(&mut head).poll(cx) {
             Poll::Ready(head) => Poll::Ready(head.ok()),
-            Poll::Pending if ended => Poll::Ready(None),
+            // Pending may mean no more than that this task has had its share of steps.
+            Poll::Pending if ended => Poll::Ready(head.try_recv().ok()),
             Poll::Pending => Poll::Pending,
         }
     });
