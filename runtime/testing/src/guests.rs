@@ -51,6 +51,17 @@ pub const HTTP_MANY_HEADERS: &str = http!("http_many_headers.wat");
 pub const HTTP_LENGTH_LIE: &str = http!("http_length_lie.wat");
 /// Makes resources of the host for ever and drops none.
 pub const HTTP_HOARDER: &str = http!("http_hoarder.wat");
+/// Answers "piece\n" in full and then runs for ever.
+pub const HTTP_TAIL_LOOP: &str = http!("http_tail_loop.wat");
+/// Answers "piece\n" in full and then traps.
+pub const HTTP_TAIL_TRAP: &str = http!("http_tail_trap.wat");
+/// Leaves what it can in its instance, or looks for what another left: as [`VAULT`] does, but as a component.
+pub const HTTP_VAULT: &str = concat!(
+    include_str!("../guests/http_begin.wat"),
+    "(core module $Vault (memory 4)",
+    include_str!("../guests/vault.wat"),
+    include_str!("../guests/http_vault.wat")
+);
 
 /// A `wasi:cli/run` component that prints "Hello from a component\n".
 pub const CLI_RUN: &str = include_str!("../guests/cli_run.wat");
@@ -73,6 +84,10 @@ pub const EXIT_CODE: &str = include_str!("../guests/exit_code.wat");
 pub const BOTH_OUTPUTS: &str = include_str!("../guests/both_outputs.wat");
 /// Prints "1 1 1 2\n" if nothing is left of the call before.
 pub const COUNTER: &str = include_str!("../guests/counter.wat");
+/// Leaves what it can in its instance, or looks for what another left, as six numbers of 32 bits on standard input say
+/// (`vault.wat`), and prints its finding as one of 64 bits.
+pub const VAULT: &str =
+    concat!(include_str!("../guests/vault_begin.wat"), include_str!("../guests/vault.wat"), ")");
 /// Prints three numbers, a line each: wall clock and monotonic clock in nanoseconds, and a random one.
 pub const CLOCKS: &str = include_str!("../guests/clocks.wat");
 /// Sleeps for the milliseconds in its last argument and prints "slept\n".

@@ -11,6 +11,9 @@
 
 mod bench;
 mod bodies;
+mod ends;
+mod fresh;
+mod mixed;
 
 /// Not a test of its own: the tests' binary run again as the compiling process.
 #[test]
