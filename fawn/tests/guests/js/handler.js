@@ -1,4 +1,6 @@
 // A wasi:http handler of a few routes.
+let kept = null;
+
 const routes = {
   '/echo': (request) =>
     new Response(request.body, { headers: { 'content-type': request.headers.get('content-type') ?? 'text/plain' } }),
@@ -23,6 +25,17 @@ const routes = {
   '/answer': (_request, query) => {
     const { status, ...headers } = Object.fromEntries(query);
     return new Response('as asked\n', { status: Number(status), headers });
+  },
+
+  // ?secret=…: keeps it wherever the next call of this instance could find it, and tells what it found there.
+  '/keep': (_request, query) => {
+    globalThis.calls = (globalThis.calls ?? 0) + 1;
+    const found = { calls: globalThis.calls, kept, global: globalThis.kept ?? null, prototype: {}.kept ?? null };
+    kept = query.get('secret');
+    globalThis.kept = kept;
+    Object.prototype.kept = kept;
+    globalThis.heap = Array.from({ length: 2000 }, (_, at) => `${kept} ${at}`);
+    return Response.json(found);
   },
 
   '/throw': () => {

@@ -1,6 +1,13 @@
 //! What a call leaves in its instance, however much it is and however the call ends, is not there for the next.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use http_body_util::BodyExt;
 use runtime_api::{Error, Invocation, full};
@@ -188,5 +195,47 @@ async fn slots_that_calls_use_in_parallel_are_new_for_each() {
             task.await.unwrap();
         }
         assert_eq!((bench.engine.slots_in_use(), bench.engine.memory_in_use_bytes()), (0, 0));
+    }
+}
+
+/// Linux moves pages of its own accord, when it compacts memory or balances it between nodes. A page under way is not
+/// present, and one that looks for what a call has written must not pass it by (`PAGEMAP_SCAN`, ioctl_pagemap_scan(2)).
+#[tokio::test]
+#[ignore = "makes the machine move its memory for half a minute; needs root"]
+async fn a_page_that_the_machine_moves_is_new_too() {
+    for reset in RESETS {
+        let bench = Bench::with(|config| {
+            config.slots = 1;
+            reset(config);
+        });
+        let guests = vaults(&bench).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let moving = std::thread::spawn({
+            let over = over.clone();
+            move || move_memory(&over)
+        });
+        let end = Instant::now() + Duration::from_secs(30);
+        let leftover = leftover(12, 0, PAGE, PAGE, 0x5e);
+        let mut found = 0;
+        for turn in 0.. {
+            let pool = &guests[turn % guests.len()];
+            assert_eq!(finding(pool, Order::Leave, leftover).await, 0);
+            found = finding(pool, Order::Look, leftover).await;
+            if found != 0 || Instant::now() > end {
+                break;
+            }
+        }
+        over.store(true, Relaxed);
+        moving.join().unwrap();
+        assert_eq!(found, 0, "{} (see vault.wat) at {}", found >> 32, found as u32);
+    }
+}
+
+/// Leaves holes in memory, and makes Linux close them (`vm.compact_memory`).
+fn move_memory(over: &AtomicBool) {
+    while !over.load(Relaxed) {
+        let mut all: Vec<_> = (0..2000).map(|_| Some(vec![1u8; 132 << 10])).collect();
+        all.iter_mut().step_by(2).for_each(|one| *one = None);
+        std::fs::write("/proc/sys/vm/compact_memory", "1").expect("this user may compact memory");
     }
 }
