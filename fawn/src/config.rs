@@ -12,9 +12,10 @@ use clap::Args;
 use runtime_api::{MemoryQuantity, parse_duration};
 use runtime_egress::Policy;
 use runtime_process::LogFormat;
+use runtime_wasm::MemoryReset;
 use serde::Deserialize;
 
-use crate::{registry::Registries, usage::Mistakes};
+use crate::{memory, registry::Registries, usage::Mistakes};
 
 /// Where `OpenFaaS` gateways listen; on this machine only, until somebody says otherwise.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -72,6 +73,10 @@ pub(crate) struct Settings {
     /// Guest memory in use at once [default: three quarters of this machine's or this cgroup's]
     #[arg(long, env = "FAWN_MEMORY_BUDGET", value_name = "QUANTITY")]
     memory_budget: Option<String>,
+    /// How a call's memory is made fresh for the next: overwrite, or scan, which is faster for large functions, but
+    /// may show one function what another wrote if the kernel swaps or moves memory meanwhile [default: overwrite]
+    #[arg(long, env = "FAWN_MEMORY_RESET", value_name = "WAY")]
+    memory_reset: Option<String>,
     /// Where functions may connect to that have no annotation dev.fawn.egress [default: public]
     #[arg(long, env = "FAWN_EGRESS", value_name = "POLICY")]
     egress: Option<String>,
@@ -99,6 +104,7 @@ pub(crate) struct Config {
     pub(crate) max_exec_timeout: Duration,
     pub(crate) grace_period: Duration,
     pub(crate) memory_budget_bytes: Option<u64>,
+    pub(crate) memory_reset: MemoryReset,
     pub(crate) egress: Policy,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
@@ -172,6 +178,7 @@ impl Settings {
             max_exec_timeout: self.max_exec_timeout.or(file.max_exec_timeout),
             grace_period: self.grace_period.or(file.grace_period),
             memory_budget: self.memory_budget.or(file.memory_budget),
+            memory_reset: self.memory_reset.or(file.memory_reset),
             egress: self.egress.or(file.egress),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
@@ -222,6 +229,7 @@ impl Settings {
             grace_period: duration("grace-period", self.grace_period.as_deref(), mistakes)
                 .unwrap_or(GRACE_PERIOD),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
+            memory_reset: memory_reset(self.memory_reset.as_deref().unwrap_or("overwrite"), mistakes),
             egress: self.egress.map_or_else(Policy::default, |text| {
                 Policy::parse(&text).unwrap_or_else(|error| {
                     mistakes.push(error.to_string());
@@ -274,6 +282,24 @@ pub(crate) fn quantity(name: &str, text: Option<&str>, mistakes: &mut Vec<String
         Err(error) => mistakes.push(error.to_string()),
     }
     None
+}
+
+fn memory_reset(text: &str, mistakes: &mut Vec<String>) -> MemoryReset {
+    match text {
+        "overwrite" => {}
+        "scan" if !MemoryReset::scan_is_available() => {
+            mistakes.push("memory-reset scan needs Linux 6.7: use overwrite".to_owned());
+        }
+        "scan" if memory::may_be_swapped() => {
+            mistakes.push(
+                "memory-reset scan is not safe with swap: switch it off (swapoff -a), or use overwrite"
+                    .to_owned(),
+            );
+        }
+        "scan" => return MemoryReset::Scan,
+        _ => mistakes.push(format!("memory-reset {text:?} is neither overwrite nor scan")),
+    }
+    MemoryReset::Overwrite
 }
 
 fn log_format(text: &str, mistakes: &mut Vec<String>) -> LogFormat {

@@ -25,6 +25,10 @@ use clap::Parser;
 
 use crate::command_line::CommandLine;
 
+/// A call allocates some hundred times, on any of the cores.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Fails only when one is installed already, and nothing ran before this.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -16,6 +16,7 @@ use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
 use runtime_oci::ArtifactStore;
 use runtime_store::{Store, write_atomically};
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
+use tracing::info;
 
 use crate::{compile_module, config::Config, memory, registry};
 
@@ -33,8 +34,10 @@ pub(crate) fn start(
     let source = Arc::new(registry::open(config.registries.clone(), artifacts.clone())?);
     let budget = config.memory_budget_bytes.unwrap_or_else(memory::default_budget_bytes);
     let spill = spill_directory(directory).context("the directory for large output cannot be used")?;
-    let engine =
-        Engine::start(&EngineConfig::new(budget, spill)).map_err(|error| with_cause(error, "the engine"))?;
+    let engine_config =
+        EngineConfig { memory_reset: config.memory_reset, ..EngineConfig::new(budget, spill) };
+    let engine = Engine::start(&engine_config).map_err(|error| with_cause(error, "the engine"))?;
+    info!(details = ?engine.facts(), "engine started");
     let key = key(&directory.join("code.key")).context("the key of the machine code cache cannot be used")?;
     let compiler = Compiler::open(engine.clone(), &directory.join("code"), key, compile_command())
         .map_err(|error| with_cause(error, "the machine code cache"))?;

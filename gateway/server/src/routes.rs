@@ -1,4 +1,4 @@
-use std::{env::consts::ARCH, sync::Arc};
+use std::{collections::BTreeMap, env::consts::ARCH, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -112,7 +112,7 @@ async fn info(State(backend): State<Backend>) -> Json<Info> {
         warn!(%error, "the provider does not say who it is");
         let unknown = || "unknown".to_owned();
         let version = VersionInfo { sha: unknown(), release: unknown() };
-        ProviderInfo { provider: unknown(), version, orchestration: unknown() }
+        ProviderInfo { provider: unknown(), version, orchestration: unknown(), details: BTreeMap::new() }
     });
     Json(Info { provider, version: backend.version, arch: ARCH })
 }

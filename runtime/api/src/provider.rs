@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +104,9 @@ pub struct ProviderInfo {
     pub version: VersionInfo,
     /// What it runs functions with.
     pub orchestration: String,
+    /// What it found to suit its machine: names and values for operators, beyond what `OpenFaaS` tells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, String>,
 }
 
 /// A version (`OpenFaaS` VersionInfo).

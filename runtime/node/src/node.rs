@@ -355,6 +355,7 @@ impl Provider for Node {
             provider: "fawn".into(),
             version: self.inner.version.clone(),
             orchestration: "wasmtime".into(),
+            details: self.inner.engine.facts(),
         })
     }
 

@@ -155,7 +155,12 @@ impl Provider for FakeProvider {
     async fn info(&self) -> Result<ProviderInfo> {
         self.failure()?;
         let version = VersionInfo { sha: "abc123".into(), release: "0.0.1".into() };
-        Ok(ProviderInfo { provider: "fake".into(), version, orchestration: "memory".into() })
+        Ok(ProviderInfo {
+            provider: "fake".into(),
+            version,
+            orchestration: "memory".into(),
+            details: BTreeMap::new(),
+        })
     }
 
     async fn health(&self) -> Result<()> {

@@ -16,9 +16,10 @@ use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
     code::{Code, Unlinked},
-    engine::{Engine, MAX_MEMORY_BYTES, Shape},
+    engine::{Engine, MAX_MEMORY_BYTES},
     inspect::{World, inspect},
     instance::{Limits, Refused, new_store},
+    shape::Shape,
 };
 
 /// Processor time of one compilation and trial.

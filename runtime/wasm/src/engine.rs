@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -9,14 +10,16 @@ use std::{
 };
 
 use runtime_api::{Error, Result};
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::{instance::State, spill::Spill};
+use crate::{
+    instance::State,
+    shape::{MemoryReset, Shape},
+    spill::Spill,
+};
 
 /// How long a guest runs before it must give others a turn. Bounds how late a deadline is noticed.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -24,18 +27,9 @@ const EPOCH: Duration = Duration::from_millis(10);
 /// Slots that a node begins with: beyond this, memory and not address space is what runs out.
 const DEFAULT_SLOTS: u32 = 1000;
 
-/// Address space of one memory that lets compiled code do without bounds checks: all that 32 bits can name.
-const FULL_RESERVATION: u64 = 4 << 30;
-
 /// The largest memory that any function may ask for. Bulk memory operations are not interrupted, so this
 /// bounds how long one may hold a thread.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
-
-/// Fewer slots than this are not worth code without bounds checks.
-const FEWEST_FULL_SLOTS: u32 = 32;
-
-/// Elements of a table; large enough for Python and Go guests.
-const TABLE_ELEMENTS: usize = 100_000;
 
 /// Bytes of output on disk that a node begins with: what a small machine's disk can spare.
 const DEFAULT_SPILL_BYTES: u64 = 4 << 30;
@@ -57,6 +51,8 @@ pub struct EngineConfig {
     pub spill_directory: PathBuf,
     /// Output on disk at once on the whole node, in bytes.
     pub spill_budget_bytes: u64,
+    /// How memory becomes fresh again.
+    pub memory_reset: MemoryReset,
 }
 
 impl EngineConfig {
@@ -67,15 +63,9 @@ impl EngineConfig {
             memory_budget_bytes,
             spill_directory,
             spill_budget_bytes: DEFAULT_SPILL_BYTES,
+            memory_reset: MemoryReset::Overwrite,
         }
     }
-}
-
-/// What compiled code depends on besides Wasmtime's version. The compiling process is told, so that both agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Shape {
-    pub(crate) slots: u32,
-    pub(crate) reservation_bytes: u64,
 }
 
 /// The Wasmtime engine, its pool of slots, and what the node's functions share.
@@ -87,6 +77,7 @@ pub struct Engine {
 struct Inner {
     wasmtime: wasmtime::Engine,
     shape: Shape,
+    facts: BTreeMap<String, String>,
     core: wasmtime::Linker<State>,
     component: wasmtime::component::Linker<State>,
     slots: Arc<Semaphore>,
@@ -103,8 +94,8 @@ impl Engine {
     /// [`Error::Internal`] when not even a small pool can be had.
     pub fn start(config: &EngineConfig) -> Result<Self> {
         let mut refusal = None;
-        for shape in shapes(config.slots) {
-            match wasmtime::Engine::new(&wasmtime_config(shape)) {
+        for shape in Shape::candidates(config.slots) {
+            match wasmtime::Engine::new(&shape.wasmtime(config)) {
                 Ok(wasmtime) => {
                     if shape.slots < config.slots {
                         tracing::warn!(
@@ -126,9 +117,10 @@ impl Engine {
     }
 
     pub(crate) fn with_shape(shape: Shape) -> Result<Self> {
-        let wasmtime = wasmtime::Engine::new(&wasmtime_config(shape)).map_err(boxed)?;
         // No call is answered there, so there is no output.
-        Self::with(wasmtime, shape, &EngineConfig::new(u64::MAX, PathBuf::new()))
+        let config = EngineConfig::new(u64::MAX, PathBuf::new());
+        let wasmtime = wasmtime::Engine::new(&shape.wasmtime(&config)).map_err(boxed)?;
+        Self::with(wasmtime, shape, &config)
     }
 
     fn with(wasmtime: wasmtime::Engine, shape: Shape, config: &EngineConfig) -> Result<Self> {
@@ -144,6 +136,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 wasmtime,
                 shape,
+                facts: shape.facts(config),
                 core,
                 component,
                 slots: Arc::new(Semaphore::new(shape.slots as usize)),
@@ -152,6 +145,11 @@ impl Engine {
                 spill: Spill::new(config.spill_directory.clone(), config.spill_budget_bytes),
             }),
         })
+    }
+
+    /// What was found to suit this machine, for operators.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        self.inner.facts.clone()
     }
 
     /// Calls that can run at once.
@@ -263,42 +261,6 @@ pub(crate) fn overloaded(message: &str) -> Error {
 
 pub(crate) fn boxed(error: wasmtime::Error) -> Error {
     Error::Internal(error.into())
-}
-
-/// Pools to try, the best first: fewer slots, then memories with bounds checks.
-fn shapes(slots: u32) -> impl Iterator<Item = Shape> {
-    let halves = |slots: u32| std::iter::successors(Some(slots), |n| Some(n / 2)).take_while(|n| *n > 0);
-    let full = halves(slots).take_while(move |n| *n >= FEWEST_FULL_SLOTS.min(slots));
-    let small = halves(slots.min(256)).map(|slots| Shape { slots, reservation_bytes: MAX_MEMORY_BYTES / 4 });
-    full.map(|slots| Shape { slots, reservation_bytes: FULL_RESERVATION }).chain(small)
-}
-
-fn wasmtime_config(shape: Shape) -> wasmtime::Config {
-    let slots = shape.slots;
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots)
-        .total_core_instances(slots.saturating_mul(8))
-        .total_memories(slots.saturating_mul(2))
-        .total_tables(slots.saturating_mul(4))
-        .total_stacks(slots)
-        .max_memory_size(usize::try_from(shape.reservation_bytes.min(MAX_MEMORY_BYTES)).unwrap_or(usize::MAX))
-        .max_component_instance_size(1 << 20)
-        .max_core_instance_size(1 << 20)
-        .max_tables_per_module(4)
-        .table_elements(TABLE_ELEMENTS)
-        .max_unused_warm_slots(slots);
-    let mut config = wasmtime::Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .memory_reservation(shape.reservation_bytes)
-        .memory_may_move(false)
-        .epoch_interruption(true)
-        .concurrency_support(false)
-        .wasm_memory64(false)
-        .async_stack_size(1 << 20)
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
-    config
 }
 
 /// Advances the epoch until the engine is gone.

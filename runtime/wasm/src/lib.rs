@@ -18,6 +18,7 @@ mod instance;
 mod outgoing;
 mod output;
 mod pool;
+mod shape;
 mod sniff;
 mod spill;
 mod stdin;
@@ -29,6 +30,7 @@ pub use engine::{Engine, EngineConfig, MAX_MEMORY_BYTES};
 pub use inspect::{Inspection, World, inspect};
 pub use instance::Limits;
 pub use pool::{InstancePool, Settings, StdioSettings};
+pub use shape::MemoryReset;
 
 #[cfg(test)]
 mod tests;

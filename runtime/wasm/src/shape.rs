@@ -1,0 +1,160 @@
+//! What the engine reserves: how many slots, how large, and how a slot becomes fresh again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use crate::engine::{EngineConfig, MAX_MEMORY_BYTES};
+
+/// Address space of one memory that lets compiled code do without bounds checks: all that 32 bits can name.
+const FULL_RESERVATION: u64 = 4 << 30;
+
+/// Fewer slots than this are not worth code without bounds checks.
+const FEWEST_FULL_SLOTS: u32 = 32;
+
+/// Elements of a table; large enough for Python and Go guests.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// Bytes of a table that are written over.
+const TABLE_RESIDENT_BYTES: usize = 64 << 10;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// How the memory that one call wrote becomes a fresh instance's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryReset {
+    /// The first 128 KiB are written over, which costs a small function neither a system call nor a page fault; what is
+    /// beyond is given back to the kernel.
+    Overwrite,
+    /// The kernel is asked which pages were written, and those are written over, up to 1 MiB of them
+    /// (Linux `PAGEMAP_SCAN`). That is faster for large functions, but a page is missed, and keeps what the last call
+    /// wrote, if the kernel has it swapped out or is just moving it, as it does to defragment memory. So it is only for
+    /// nodes without swap, and for functions that may know of each other.
+    Scan,
+}
+
+impl MemoryReset {
+    /// Whether the kernel can be asked (Linux 6.7).
+    pub fn scan_is_available() -> bool {
+        PoolingAllocationConfig::is_pagemap_scan_available()
+    }
+
+    /// As operators write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overwrite => "overwrite",
+            Self::Scan => "scan",
+        }
+    }
+
+    /// What stays resident of a slot, where memory is not scarcer than that.
+    fn resident_bytes(self) -> u64 {
+        match self {
+            Self::Overwrite => 128 << 10,
+            Self::Scan => 1 << 20,
+        }
+    }
+}
+
+/// What compiled code depends on besides Wasmtime's version. The compiling process is told, so that both agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub(crate) slots: u32,
+    pub(crate) reservation_bytes: u64,
+}
+
+impl Shape {
+    /// Pools to try, the best first: fewer slots, then memories with bounds checks.
+    pub(crate) fn candidates(slots: u32) -> impl Iterator<Item = Self> {
+        let halves = |slots: u32| std::iter::successors(Some(slots), |n| Some(n / 2)).take_while(|n| *n > 0);
+        let full = halves(slots).take_while(move |n| *n >= FEWEST_FULL_SLOTS.min(slots));
+        let small =
+            halves(slots.min(256)).map(|slots| Self { slots, reservation_bytes: MAX_MEMORY_BYTES / 4 });
+        full.map(|slots| Self { slots, reservation_bytes: FULL_RESERVATION }).chain(small)
+    }
+
+    /// Whether compiled code checks each access to memory.
+    pub(crate) fn checks_bounds(self) -> bool {
+        self.reservation_bytes < FULL_RESERVATION
+    }
+
+    /// What a slot may keep resident: all slots together no more than a quarter of the memory that guests may use.
+    pub(crate) fn resident_bytes(self, config: &EngineConfig) -> u64 {
+        let share = config.memory_budget_bytes / 4 / u64::from(self.slots.max(1));
+        share.min(config.memory_reset.resident_bytes()) / PAGE_BYTES * PAGE_BYTES
+    }
+
+    /// What an operator may want to know of it.
+    pub(crate) fn facts(self, config: &EngineConfig) -> BTreeMap<String, String> {
+        let facts = [
+            ("instanceSlots", self.slots.to_string()),
+            ("boundsChecks", self.checks_bounds().to_string()),
+            ("guestMemoryBytes", config.memory_budget_bytes.to_string()),
+            ("memoryReset", config.memory_reset.name().to_owned()),
+            ("residentBytesPerSlot", self.resident_bytes(config).to_string()),
+        ];
+        facts.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    pub(crate) fn wasmtime(self, config: &EngineConfig) -> wasmtime::Config {
+        let slots = self.slots;
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(slots)
+            .total_core_instances(slots.saturating_mul(8))
+            .total_memories(slots.saturating_mul(2))
+            .total_tables(slots.saturating_mul(4))
+            .total_stacks(slots)
+            .max_memory_size(bytes(self.reservation_bytes.min(MAX_MEMORY_BYTES)))
+            .max_component_instance_size(1 << 20)
+            .max_core_instance_size(1 << 20)
+            .max_tables_per_module(4)
+            .table_elements(TABLE_ELEMENTS)
+            .linear_memory_keep_resident(bytes(self.resident_bytes(config)))
+            .table_keep_resident(TABLE_RESIDENT_BYTES)
+            .pagemap_scan(match config.memory_reset {
+                MemoryReset::Overwrite => Enabled::No,
+                MemoryReset::Scan => Enabled::Yes,
+            })
+            .max_unused_warm_slots(slots);
+        let mut wasmtime = wasmtime::Config::new();
+        wasmtime
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+            .memory_reservation(self.reservation_bytes)
+            .memory_may_move(false)
+            .epoch_interruption(true)
+            .concurrency_support(false)
+            .wasm_memory64(false)
+            .async_stack_size(1 << 20)
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+        wasmtime
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn little_memory_keeps_little_resident() {
+        let shape = Shape { slots: 1000, reservation_bytes: FULL_RESERVATION };
+        let resident = |budget, memory_reset| {
+            shape.resident_bytes(&EngineConfig { memory_reset, ..EngineConfig::new(budget, PathBuf::new()) })
+        };
+        assert_eq!(resident(16 << 30, MemoryReset::Overwrite), 128 << 10);
+        assert_eq!(resident(16 << 30, MemoryReset::Scan), 1 << 20);
+        assert_eq!(resident(256 << 20, MemoryReset::Scan), 64 << 10);
+        assert_eq!(resident(1 << 20, MemoryReset::Overwrite), 0);
+    }
+
+    #[test]
+    fn the_best_pool_comes_first_and_the_last_has_one_slot() {
+        let all: Vec<_> = Shape::candidates(1000).collect();
+        assert_eq!(all.first().map(|shape| (shape.slots, shape.checks_bounds())), Some((1000, false)));
+        assert_eq!(all.last().map(|shape| (shape.slots, shape.checks_bounds())), Some((1, true)));
+    }
+}
