@@ -18,6 +18,7 @@ use crate::{
     engine::{Engine, Slot, boxed},
     http,
     instance::Limits,
+    preview1::Environment,
     stdio,
 };
 
@@ -59,6 +60,7 @@ pub struct InstancePool {
     compiler: Arc<Compiler>,
     module: CompiledModule,
     pub(crate) settings: Settings,
+    pub(crate) environment: Arc<Environment>,
     share: Arc<Semaphore>,
     inflight: AtomicU64,
     code: ArcSwapOption<Code>,
@@ -81,6 +83,7 @@ impl InstancePool {
             engine,
             compiler,
             module,
+            environment: Arc::new(Environment::new(&settings.args, &settings.env)),
             settings,
             share: Arc::new(Semaphore::new(share)),
             inflight: AtomicU64::new(0),
