@@ -1,128 +1,168 @@
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+//! Deploys, first calls with the code not in memory but in the page cache, and memory.
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::json;
 
 use crate::{
-    HELLO,
-    connection::{Connection, request},
+    api::Api,
+    guests::distinct,
     process::{self, Memory},
-    report::{median_time, time},
+    report::{Table, spread, time},
     server::Server,
+    statistics::{Figure, median_time},
 };
 
-/// How often a function is called to see what a warm call takes.
-const WARM_CALLS: usize = 20;
-
-/// Talks to a node of Fawn: its API and its functions.
-pub(crate) struct Fawn {
-    connection: Connection,
+/// What is measured in one go.
+pub(crate) struct Plan<'a> {
+    /// Starts a node on the same data, which has the functions `hello` and, if they are deployed, `js`.
+    pub(crate) start: &'a dyn Fn() -> Result<Server>,
+    /// Each is deployed so often, as distinct modules.
+    pub(crate) component: &'a [u8],
+    pub(crate) command: &'a [u8],
+    pub(crate) count: u32,
+    /// How often the node is restarted.
+    pub(crate) restarts: usize,
+    pub(crate) js: bool,
 }
 
-impl Fawn {
-    pub(crate) async fn connect(server: &Server) -> Result<Self> {
-        Ok(Self { connection: Connection::open(server.address).await? })
-    }
-
-    /// Uploads a module and deploys it, and waits until it serves.
-    pub(crate) async fn deploy(&mut self, name: &str, module: &[u8]) -> Result<()> {
-        self.connection.call(&request("POST", "/system/artifacts", module)).await?;
-        let stored: Value = serde_json::from_slice(&self.connection.body)?;
-        let spec =
-            json!({ "service": name, "image": stored.get("image").context("an artifact without an image")? });
-        self.connection.call(&request("POST", "/system/functions", spec.to_string().as_bytes())).await
-    }
-
-    /// Calls a function that says hello, and gives how long that took.
-    async fn hello(&mut self, name: &str) -> Result<Duration> {
-        let request = request("GET", &format!("/function/{name}"), b"");
-        let sent = Instant::now();
-        self.connection.expect(&request, HELLO.len()).await?;
-        Ok(sent.elapsed())
-    }
-
-    /// The first call of each of the functions; and of each, a warm call.
-    async fn first_calls(&mut self, names: &[String]) -> Result<(Vec<Duration>, Vec<Duration>)> {
-        let (mut first, mut warm) = (Vec::new(), Vec::new());
-        for name in names {
-            first.push(self.hello(name).await?);
-        }
-        for name in names {
-            let mut calls = Vec::new();
-            for _ in 0..WARM_CALLS {
-                calls.push(self.hello(name).await?);
-            }
-            warm.push(median_time(calls));
-        }
-        Ok((first, warm))
-    }
+/// Medians of each restart, times in microseconds, memory in KiB.
+pub(crate) struct Costs {
+    start: Figure,
+    resident: Figure,
+    pub(crate) component: Cost,
+    command: Cost,
+    pub(crate) js: Option<Cost>,
 }
 
-/// What deploys, first calls and memory cost: a name and a value each.
-pub(crate) type Costs = Vec<(&'static str, String)>;
+pub(crate) struct Cost {
+    deploy: Option<Figure>,
+    first: Figure,
+    warm: Figure,
+    /// The first call over a warm one.
+    pub(crate) over_warm: Figure,
+    /// Private memory that the first call adds, for each function.
+    pub(crate) memory: Figure,
+}
 
-/// Deploys `count` distinct functions to a fresh node, which runs one function already, calls them, restarts it, and
-/// calls them again.
-pub(crate) async fn measure(
-    program: &Path,
-    first: &Path,
-    data_dir: &Path,
-    module: &[u8],
-    count: u32,
-) -> Result<Costs> {
-    let names: Vec<_> = (0..count).map(|at| format!("bench-{at}")).collect();
-    // A first start compiles, which leaves memory behind: compare with a second one.
-    Server::fawn(program, first, data_dir).await?.stop().await?;
-    let server = Server::fawn(program, first, data_dir).await?;
-    let mut fawn = Fawn::connect(&server).await?;
-    fawn.first_calls(&["hello".into()]).await?;
-    let idle = process::memory(server.pid)?;
-    let mut deploys = Vec::new();
-    for (name, at) in names.iter().zip(0..) {
+pub(crate) fn measure(plan: &Plan<'_>) -> Result<Costs> {
+    let names = |kind: &str| (0..plan.count).map(|at| format!("{kind}-{at}")).collect::<Vec<_>>();
+    let (components, commands) = (names("component"), names("command"));
+    let server = (plan.start)()?;
+    let mut api = Api::connect(&server)?;
+    let component_deploys = deploy(&mut api, &components, plan.component)?;
+    let command_deploys = deploy(&mut api, &commands, plan.command)?;
+    drop(api);
+    server.stop()?;
+
+    let (mut starts, mut residents) = (Vec::new(), Vec::new());
+    let (mut component, mut command, mut js) = (Seen::default(), Seen::default(), Seen::default());
+    for _ in 0..plan.restarts {
         let begin = Instant::now();
-        fawn.deploy(name, &distinct(module, at)).await?;
-        deploys.push(begin.elapsed());
+        let server = (plan.start)()?;
+        starts.push(begin.elapsed());
+        let mut api = Api::connect(&server)?;
+        api.time_warm_call("hello")?;
+        residents.push(process::memory(server.pid)?.resident as f64 / f64::from(1 << 20));
+        component.look(&mut api, server.pid, &components)?;
+        command.look(&mut api, server.pid, &commands)?;
+        if plan.js {
+            js.look(&mut api, server.pid, &["js".to_owned()])?;
+        }
+        drop(api);
+        server.stop()?;
     }
-    let (first_deployed, warm) = fawn.first_calls(&names).await?;
-    let deployed = process::memory(server.pid)?;
-    drop(fawn);
-    server.stop().await?;
-
-    let begin = Instant::now();
-    let server = Server::fawn(program, first, data_dir).await?;
-    let start = begin.elapsed();
-    let mut fawn = Fawn::connect(&server).await?;
-    fawn.first_calls(&["hello".into()]).await?;
-    let restarted = process::memory(server.pid)?;
-    let (first_restarted, warm_restarted) = fawn.first_calls(&names).await?;
-    let loaded = process::memory(server.pid)?;
-    drop(fawn);
-    server.stop().await?;
-
-    let each = |after: Memory, before: Memory| {
-        format!("{:.1} KiB", (after.private as f64 - before.private as f64) / f64::from(count) / 1024.0)
-    };
-    Ok(vec![
-        ("deploy (upload, compile, ready)", time(median_time(deploys))),
-        ("first call after a deploy", time(median_time(first_deployed))),
-        ("warm call after a deploy", time(median_time(warm))),
-        ("start of the process with all of them deployed", time(start)),
-        ("first call after a restart", time(median_time(first_restarted))),
-        ("warm call after a restart", time(median_time(warm_restarted))),
-        ("resident memory with one function", format!("{:.1} MiB", idle.resident as f64 / 1_048_576.0)),
-        ("private memory a function, deployed and called", each(deployed, idle)),
-        ("private memory a function, after a restart, not yet called", each(restarted, idle)),
-        ("private memory a function, added by its first call", each(loaded, restarted)),
-    ])
+    Ok(Costs {
+        start: Figure::of_times(starts, 1e6)?,
+        resident: Figure::of(residents)?,
+        component: component.cost(component_deploys)?,
+        command: command.cost(command_deploys)?,
+        js: if plan.js { Some(js.cost(Vec::new())?) } else { None },
+    })
 }
 
-/// The same module with another digest: a custom section at its end tells them apart.
-fn distinct(module: &[u8], number: u32) -> Vec<u8> {
-    // A section's id and size, its name behind the name's length, and four bytes.
-    let mut module = [module, b"\x00\x0a\x05bench"].concat();
-    module.extend_from_slice(&number.to_le_bytes());
-    module
+fn deploy(api: &mut Api, names: &[String], module: &[u8]) -> Result<Vec<Duration>> {
+    let numbered = names.iter().zip(0..);
+    numbered
+        .map(|(name, number)| {
+            let begin = Instant::now();
+            api.deploy(name, &distinct(module, number), json!({}))?;
+            Ok(begin.elapsed())
+        })
+        .collect()
+}
+
+/// What restarts showed of one kind of function.
+#[derive(Default)]
+struct Seen {
+    first: Vec<Duration>,
+    warm: Vec<Duration>,
+    memory: Vec<f64>,
+}
+
+impl Seen {
+    /// The first call of each function, then warm calls of each.
+    fn look(&mut self, api: &mut Api, pid: u32, names: &[String]) -> Result<()> {
+        let before = process::memory(pid)?;
+        let first: Result<Vec<_>> = names.iter().map(|name| api.time_call(name)).collect();
+        let after = process::memory(pid)?;
+        let warm: Result<Vec<_>> = names.iter().map(|name| api.time_warm_call(name)).collect();
+        self.first.push(median_time(first?)?);
+        self.warm.push(median_time(warm?)?);
+        let added = |after: Memory, before: Memory| after.private as f64 - before.private as f64;
+        self.memory.push(added(after, before) / 1024.0 / names.len() as f64);
+        Ok(())
+    }
+
+    fn cost(self, deploys: Vec<Duration>) -> Result<Cost> {
+        let micros = |time: &Duration| time.as_secs_f64() * 1e6;
+        let pairs = self.first.iter().zip(&self.warm);
+        Ok(Cost {
+            over_warm: Figure::of(pairs.map(|(first, warm)| micros(first) - micros(warm)))?,
+            deploy: Figure::of_times(deploys, 1e6).ok(),
+            first: Figure::of_times(self.first, 1e6)?,
+            warm: Figure::of_times(self.warm, 1e6)?,
+            memory: Figure::of(self.memory)?,
+        })
+    }
+}
+
+pub(crate) fn table(costs: &Costs, plan: &Plan<'_>) -> Table {
+    let title = format!(
+        "After a restart, code in the page cache: {} distinct components and as many commands, {} restarts; \
+         the process starts in {} and has {} MiB resident with one function called",
+        plan.count,
+        plan.restarts,
+        time(costs.start),
+        spread(costs.resident, 1)
+    );
+    let mut table = Table::new(
+        &title,
+        [
+            "functions",
+            "deploy",
+            "first call",
+            "warm call",
+            "first over warm",
+            "private memory each, called once",
+        ],
+    );
+    let kinds = [
+        ("component", Some(&costs.component)),
+        ("command", Some(&costs.command)),
+        ("JavaScript", costs.js.as_ref()),
+    ];
+    for (kind, cost) in kinds {
+        let Some(cost) = cost else { continue };
+        table.row([
+            kind.into(),
+            cost.deploy.map_or("–".into(), time),
+            time(cost.first),
+            time(cost.warm),
+            time(cost.over_warm),
+            format!("{} KiB", spread(cost.memory, 1)),
+        ]);
+    }
+    table
 }

@@ -1,54 +1,68 @@
-//! The numbers that the README quotes: Fawn beside a bare hyper server and beside `wasmtime serve`, in one run, on the
-//! same cores. Those who call share the cores with those who answer, so only ratios within a run mean anything.
+//! The goals, measured: Fawn beside a bare hyper server and beside others who run functions, in one run, on the same
+//! cores. Those who call share the cores with those who answer, so only what is compared within a run means anything.
 //!
 //! It is no test: it fails only if an answer is wrong, never because one is slow.
 
+mod answer;
+mod api;
+mod bench;
 mod cold;
 mod connection;
+mod goals;
+mod guests;
+mod instances;
 mod load;
+mod noisy;
 mod process;
 mod reference;
 mod report;
 mod server;
+mod statistics;
 mod warm;
 
-use std::{env, fs, io::Write, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    io::{Write, stdin, stdout},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
 
 use crate::{
-    cold::Fawn, connection::request, load::Target, reference::Mode, report::Table, server::Server,
-    warm::Subject,
+    bench::{Bench, Extent},
+    goals::Goal,
+    guests::Guests,
+    reference::Mode,
+    report::Table,
 };
 
-/// What every function that says hello answers.
-const HELLO: &str = "Hello from Fawn\n";
-const HELLO_HTTP: &str = include_str!("../../runtime/testing/guests/hello_http.wat");
-const HELLO_STDIO: &str = include_str!("../../runtime/testing/guests/hello.wat");
-const ECHO_STDIO: &str = include_str!("../../runtime/testing/guests/echo.wat");
-const ECHO_HTTP: &str = concat!(
-    include_str!("../../runtime/testing/guests/http_begin.wat"),
-    include_str!("../../runtime/testing/guests/echo_http.wat"),
-    include_str!("../../runtime/testing/guests/http_end.wat")
-);
+/// As in the `fawn` binary, so that the bare server and instances made here are measured with it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures Fawn beside a bare hyper server and `wasmtime serve`, and prints Markdown tables.
+/// Measures Fawn beside a bare hyper server and its peers, and prints the goals and more as Markdown tables.
+///
+/// Build it together with what it measures, in the same profile: cargo build --profile dist -p fawn -p benches
 #[derive(Parser)]
 struct Options {
     #[command(subcommand)]
     command: Option<Command>,
-    /// A short run that shows that everything works, and whose numbers mean nothing
+    /// A short run without JavaScript that shows that everything works, and whose numbers mean little
     #[arg(long)]
     quick: bool,
-    /// The fawn binary [default: the one beside this program]
-    #[arg(long)]
+    /// The fawn binary [default: the newest of target/dist/fawn and target/release/fawn]
+    #[arg(long, value_name = "FILE")]
     fawn: Option<PathBuf>,
     /// The wasmtime binary [default: the one on the PATH]
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     wasmtime: Option<PathBuf>,
-    /// Writes the tables to this file too, as JSON
-    #[arg(long)]
+    /// The JavaScript guest [default: what fawn/tests/guests/build has built last]
+    #[arg(long, value_name = "FILE")]
+    js: Option<PathBuf>,
+    /// Writes goals, figures and tables to this file too
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
@@ -57,138 +71,69 @@ enum Command {
     /// Serves with nothing but hyper
     #[command(hide = true)]
     Reference { mode: Mode },
+    /// Makes instances in this process, and nothing else
+    #[command(hide = true)]
+    Instances { rounds: usize, count: u32 },
+    /// Compiles one module, as a child of another command
+    #[command(hide = true)]
+    CompileModule,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
     match options.command {
         Some(Command::Reference { mode }) => reference::serve(mode),
+        Some(Command::Instances { rounds, count }) => instances::make(rounds, count),
+        Some(Command::CompileModule) => Ok(runtime_wasm::compile_child(stdin().lock())?),
         None => measure(options),
     }
 }
 
 fn measure(options: Options) -> Result<()> {
-    let fawn = options
-        .fawn
-        .or_else(|| Some(env::current_exe().ok()?.with_file_name("fawn")).filter(|path| path.is_file()));
+    let fawn = options.fawn.map_or_else(server::newest_fawn, Ok)?;
     let wasmtime = options.wasmtime.or_else(|| server::find_program("wasmtime"));
-    let mut out = std::io::stdout();
-    for (name, program) in [("fawn", &fawn), ("wasmtime", &wasmtime)] {
-        if program.is_none() {
-            writeln!(out, "{name} is left out: there is no binary; name one with --{name}\n")?;
-        }
-    }
-    let programs: Vec<_> = [&fawn, &wasmtime].into_iter().flatten().map(PathBuf::as_path).collect();
-    let facts = process::surroundings(&programs)?;
+    let js = options.js.or_else(|| guests::find_js(&cache()?.join("guests"))).filter(|_| !options.quick);
+    let no_js = if options.quick {
+        "left out of a quick run"
+    } else {
+        "build the guest with `eval \"$(.ci/tools)\" && fawn/tests/guests/build`, or name one with --js"
+    };
+    let facts = process::surroundings(&fawn, wasmtime.as_deref())?;
+    let mut out = stdout();
     for (name, value) in &facts {
         writeln!(out, "- {name}: {value}")?;
     }
-
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let bench = Bench { fawn, wasmtime, quick: options.quick, folder: tempfile::tempdir()? };
-    let mut tables = vec![runtime.block_on(bench.warm())?];
-    tables.extend(runtime.block_on(bench.cold())?);
-    for table in &tables {
-        writeln!(out, "\n{table}")?;
+    let bench = Bench {
+        fawn,
+        wasmtime,
+        guests: Guests::read(js.as_deref())?,
+        no_js: no_js.into(),
+        extent: if options.quick { Extent::QUICK } else { Extent::FULL },
+        folder: tempfile::tempdir()?,
+    };
+    let measured = bench.run()?;
+    let load_after = process::load_average()?;
+    writeln!(out, "- load average after: {load_after}")?;
+    let goals = goals::all(&measured);
+    writeln!(out, "\n{}", goals::table(&goals))?;
+    for table in &measured.tables {
+        writeln!(out, "{table}")?;
     }
-    if let Some(path) = options.json {
-        let tables: Vec<_> = tables.iter().map(Table::json).collect();
-        let report = serde_json::json!({ "facts": facts, "quick": options.quick, "tables": tables });
-        fs::write(&path, format!("{report:#}\n"))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    let Some(path) = options.json else { return Ok(()) };
+    let json = json!({
+        "facts": facts.into_iter().map(|(name, value)| (name, value.into())).collect::<serde_json::Map<_, Value>>(),
+        "load_average_after": load_after,
+        "quick": options.quick,
+        "goals": goals.iter().map(Goal::json).collect::<Vec<_>>(),
+        "tables": measured.tables.iter().map(Table::json).collect::<Vec<_>>(),
+    });
+    fs::write(&path, format!("{json:#}\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What is measured, and with what.
-struct Bench {
-    fawn: Option<PathBuf>,
-    wasmtime: Option<PathBuf>,
-    quick: bool,
-    folder: tempfile::TempDir,
-}
-
-impl Bench {
-    async fn warm(&self) -> Result<Table> {
-        let mut servers = Vec::new();
-        let mut subjects = Vec::new();
-        for (mode, name) in [("multi-thread", "hyper, multi-thread"), ("per-core", "hyper, per core")] {
-            let server = Server::reference(mode).await?;
-            subjects.push(hello(name, "/", &server));
-            subjects.push(echo(name, "/", &server));
-            servers.push(server);
-        }
-        subjects.iter_mut().for_each(|subject| subject.bare = true);
-        if let Some(wasmtime) = &self.wasmtime {
-            let server = Server::wasmtime(wasmtime, &self.write("hello.wasm", HELLO_HTTP)?).await?;
-            subjects.push(hello("wasmtime serve, component", "/", &server));
-            servers.push(server);
-            let server = Server::wasmtime(wasmtime, &self.write("echo.wasm", ECHO_HTTP)?).await?;
-            subjects.push(echo("wasmtime serve, component", "/", &server));
-            servers.push(server);
-        }
-        if let Some(fawn) = &self.fawn {
-            let function = self.write("hello.wasm", HELLO_HTTP)?;
-            let server = Server::fawn(fawn, &function, &self.folder.path().join("data")).await?;
-            let mut api = Fawn::connect(&server).await?;
-            for (name, text) in
-                [("hello-stdio", HELLO_STDIO), ("echo", ECHO_HTTP), ("echo-stdio", ECHO_STDIO)]
-            {
-                api.deploy(name, &wat::parse_str(text)?).await?;
-            }
-            subjects.push(hello("fawn, component", "/function/hello", &server));
-            subjects.push(hello("fawn, stdin and stdout", "/function/hello-stdio", &server));
-            subjects.push(echo("fawn, component", "/function/echo", &server));
-            subjects.push(echo("fawn, stdin and stdout", "/function/echo-stdio", &server));
-            servers.push(server);
-        }
-        subjects.sort_by_key(|subject| subject.group);
-        let (rounds, time) = if self.quick { (1, 200) } else { (9, 1500) };
-        let measured = tokio::task::spawn_blocking(move || {
-            warm::measure(&subjects, rounds, Duration::from_millis(time))
-        })
-        .await?;
-        for server in servers {
-            server.stop().await?;
-        }
-        measured
-    }
-
-    async fn cold(&self) -> Result<Option<Table>> {
-        let Some(fawn) = &self.fawn else { return Ok(None) };
-        let count = if self.quick { 3 } else { 50 };
-        let first = self.write("hello.wasm", HELLO_HTTP)?;
-        let (component, command) = (wat::parse_str(HELLO_HTTP)?, wat::parse_str(HELLO_STDIO)?);
-        let components =
-            cold::measure(fawn, &first, &self.folder.path().join("a"), &component, count).await?;
-        let commands = cold::measure(fawn, &first, &self.folder.path().join("b"), &command, count).await?;
-        let mut table = Table::new(
-            &format!("Deploys, first calls and memory: {count} distinct functions of a kind, medians"),
-            ["", "components", "commands"],
-        );
-        for ((name, component), (_, command)) in components.into_iter().zip(commands) {
-            table.row([name.into(), component, command]);
-        }
-        Ok(Some(table))
-    }
-
-    /// Writes a guest as a binary, and gives its path.
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
-        let path = self.folder.path().join(name);
-        fs::write(&path, wat::parse_str(text)?)?;
-        Ok(path)
-    }
-}
-
-fn hello(name: &str, path: &str, server: &Server) -> Subject {
-    let target =
-        Target { address: server.address, request: request("GET", path, b""), answer_length: HELLO.len() };
-    Subject { name: name.into(), group: "hello", bare: false, target, pid: server.pid }
-}
-
-fn echo(name: &str, path: &str, server: &Server) -> Subject {
-    let body = [b'a'; 1024];
-    let target =
-        Target { address: server.address, request: request("POST", path, &body), answer_length: body.len() };
-    Subject { name: name.into(), group: "echo 1 KiB", bare: false, target, pid: server.pid }
+/// Where the end-to-end tests keep what they have built.
+fn cache() -> Option<PathBuf> {
+    let below = |variable: &str, path: &str| Some(PathBuf::from(env::var_os(variable)?).join(path));
+    below("FAWN_CACHE", "")
+        .or_else(|| below("XDG_CACHE_HOME", "fawn"))
+        .or_else(|| below("HOME", ".cache/fawn"))
 }

@@ -1,14 +1,25 @@
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{env, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 
-/// The processor time that a process has used.
-pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the name, which may hold anything, the fields are numbered from 3 on: 14 is user time, 15 system time.
-    let (_, fields) = stat.rsplit_once(") ").context("no fields in /proc/PID/stat")?;
-    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();
+/// The processor time that a process has used, as `/proc` names it: its id, or `self`.
+pub(crate) fn cpu_time(process: &str) -> Result<Duration> {
+    // User time and system time.
+    let ticks = stat(&format!("/proc/{process}/stat"), 14)? + stat(&format!("/proc/{process}/stat"), 15)?;
     Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+}
+
+/// Page faults that needed no disk, of a process as `/proc` names it: its id, or `thread-self`.
+pub(crate) fn minor_faults(process: &str) -> Result<u64> {
+    stat(&format!("/proc/{process}/stat"), 10)
+}
+
+/// A field of proc_pid_stat(5) by its number there.
+fn stat(path: &str, number: usize) -> Result<u64> {
+    let stat = fs::read_to_string(path)?;
+    // Behind the name, which may hold anything, the fields are numbered from 3 on.
+    let fields = stat.rsplit_once(") ").context("no fields")?.1;
+    Ok(fields.split(' ').nth(number - 3).with_context(|| format!("no field {number} in {path}"))?.parse()?)
 }
 
 /// Memory of a process, in bytes.
@@ -30,28 +41,52 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: field("Rss:")?, private: field("Private_Clean:")? + field("Private_Dirty:")? })
 }
 
-/// What a reader must know to judge the numbers: machine, kernel, date and versions.
-pub(crate) fn surroundings(programs: &[&Path]) -> Result<Vec<(String, String)>> {
+/// What a reader must know to judge the numbers: machine, kernel, date, programs and how they were built.
+pub(crate) fn surroundings(fawn: &Path, wasmtime: Option<&Path>) -> Result<Vec<(String, String)>> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
     let memory_kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap_or(0);
-    let load = fs::read_to_string("/proc/loadavg")?;
     let mut facts = vec![
         (
-            "machine".into(),
+            "machine",
             format!("{cores} cores, {}, {} GiB", model.trim_matches(['\t', ' ', ':']), memory_kib >> 20),
         ),
-        ("kernel".into(), fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().into()),
-        ("load before".into(), load.split(' ').next().unwrap_or_default().into()),
-        ("date".into(), jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
+        ("kernel", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().into()),
+        ("load average before", load_average()?),
+        ("date", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
+        ("fawn", format!("{}, profile {}, {}", version(fawn)?, profile(fawn), fawn.display())),
+        ("hyper", format!("in this program, profile {}", profile(&env::current_exe()?))),
     ];
-    for program in programs {
-        let output = Command::new(program).arg("--version").output()?;
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        facts.push((name, String::from_utf8_lossy(&output.stdout).trim().into()));
+    if profile(fawn) != profile(&env::current_exe()?) {
+        facts.push((
+            "note",
+            "fawn and hyper are not built in the same profile, so the ratios are not fair".into(),
+        ));
     }
-    Ok(facts)
+    match wasmtime {
+        Some(program) => facts.push(("wasmtime", version(program)?)),
+        None => facts.push(("wasmtime", "left out: put it on the PATH or name it with --wasmtime".into())),
+    }
+    Ok(facts.into_iter().map(|(name, value)| (name.into(), value)).collect())
+}
+
+/// Of the last minute, five and fifteen minutes.
+pub(crate) fn load_average() -> Result<String> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split(' ').take(3).collect::<Vec<_>>().join(" "))
+}
+
+fn version(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.with_context(|| format!("cannot run {}", program.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+}
+
+/// The folder that cargo put a program in, which has the profile's name.
+fn profile(program: &Path) -> String {
+    let folder = program.parent().and_then(Path::file_name).unwrap_or_default();
+    folder.to_string_lossy().into_owned()
 }

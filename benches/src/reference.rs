@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, body::Incoming, header, server::conn::htt
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpSocket, runtime::Builder};
 
-use crate::HELLO;
+use crate::guests::HELLO;
 
 /// How the bare server uses the cores.
 #[derive(Clone, Copy, ValueEnum)]

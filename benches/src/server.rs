@@ -1,52 +1,47 @@
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    net::unix::pipe::Receiver,
-    process::{Child, Command},
-    time::timeout,
-};
 
-/// How long a server may take to say that it is ready, or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may take to say that it is ready, or to stop. `wasmtime serve` compiles meanwhile.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A server in a process of its own. It is killed when this is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) pid: u32,
     child: Child,
-    /// Kept open, so that the server can go on writing.
-    _output: Lines<BufReader<Receiver>>,
 }
 
 impl Server {
     /// The bare hyper server: this same program.
-    pub(crate) async fn reference(mode: &str) -> Result<Self> {
+    pub(crate) fn reference(mode: &str) -> Result<Self> {
         let (output, stdout) = io::pipe()?;
         let mut command = Command::new(env::current_exe()?);
         command.args(["reference", mode]).stdout(stdout);
-        Self::start(command, output, "reference ready ").await
+        Self::start(command, output, "reference ready ")
     }
 
-    /// `wasmtime serve` with its pool, and its defaults otherwise.
-    pub(crate) async fn wasmtime(program: &Path, component: &Path) -> Result<Self> {
+    /// `wasmtime serve` with its pool, what the component needs to be linked, and its defaults otherwise.
+    pub(crate) fn wasmtime(program: &Path, component: &Path, needs: &[&str]) -> Result<Self> {
         let (output, stderr) = io::pipe()?;
         let mut command = Command::new(program);
-        command.args(["serve", "-Opooling-allocator=y", "--addr=127.0.0.1:0"]).arg(component);
+        command.args(["serve", "-Opooling-allocator=y", "--addr=127.0.0.1:0"]).args(needs).arg(component);
         command.stdout(Stdio::null()).stderr(stderr);
-        Self::start(command, output, "Serving HTTP on ").await
+        Self::start(command, output, "Serving HTTP on ")
     }
 
     /// `fawn up` with one function. Its log goes to a file beside its data.
-    pub(crate) async fn fawn(program: &Path, function: &Path, data_dir: &Path) -> Result<Self> {
+    pub(crate) fn fawn(program: &Path, function: &Path, data_dir: &Path) -> Result<Self> {
         let (output, stdout) = io::pipe()?;
         let log = data_dir.with_extension("log");
         let mut command = Command::new(program);
@@ -57,45 +52,79 @@ impl Server {
         ]);
         command.arg("--data-dir").arg(data_dir).stdout(stdout);
         command.stderr(fs::File::options().create(true).append(true).open(&log)?);
-        let started = Self::start(command, output, "fawn ready gateway=").await;
+        let started = Self::start(command, output, "fawn ready gateway=");
         started.with_context(|| format!("fawn says:\n{}", fs::read_to_string(log).unwrap_or_default()))
     }
 
-    async fn start(mut command: Command, output: io::PipeReader, ready: &str) -> Result<Self> {
+    /// Starts a server and waits for the line that begins with `ready` and an address.
+    fn start(mut command: Command, output: io::PipeReader, ready: &str) -> Result<Self> {
         // Captured backtraces would slow down whoever makes many errors.
-        command.env("RUST_BACKTRACE", "0").stdin(Stdio::null()).kill_on_drop(true);
-        let child =
-            command.spawn().with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
+        command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let mut server = Self { address: ([0; 4], 0).into(), pid: child.id(), child };
         // Only the server holds the other end of the pipe now, so its end is the output's end.
         drop(command);
-        let mut lines = BufReader::new(Receiver::from_owned_fd(output.into())?).lines();
-        let address =
-            timeout(PATIENCE, ready_address(&mut lines, ready)).await.context("it does not come up")??;
-        let pid = child.id().context("the server ended at once")?;
-        Ok(Self { address, pid, child, _output: lines })
+        server.address = ready_address(output, ready)?;
+        Ok(server)
     }
 
     /// Asks the server to end, and waits until it has.
-    pub(crate) async fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let pid = Pid::from_raw(self.pid.try_into()?).context("a process without an id")?;
         kill_process(pid, Signal::TERM)?;
-        timeout(PATIENCE, self.child.wait()).await.context("the server does not end")??;
+        let late = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > late {
+                bail!("the server does not end");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 }
 
-/// Reads up to the line that begins with `ready` and an address.
-async fn ready_address(lines: &mut Lines<BufReader<Receiver>>, ready: &str) -> Result<SocketAddr> {
-    while let Some(line) = lines.next_line().await? {
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended already is no concern.
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+/// Reads up to the line that begins with `ready` and an address, and goes on reading, so that the server can go on
+/// writing.
+fn ready_address(output: io::PipeReader, ready: &str) -> Result<SocketAddr> {
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // Nobody listens once the server is ready.
+            let _ = send.send(line);
+        }
+    });
+    let (begin, mut said) = (Instant::now(), String::new());
+    while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(begin.elapsed())) {
         if let Some(url) = line.strip_prefix(ready).and_then(|rest| rest.split(' ').next()) {
             let address = url.trim_start_matches("http://").trim_end_matches('/');
             return address.parse().with_context(|| format!("{line:?} holds no address"));
         }
+        said += &format!("\n{line}");
     }
-    bail!("it ended before it said {ready:?}")
+    bail!("it does not say {ready:?}, but:{said}")
 }
 
 /// The program of that name on the PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The newest of those binaries that users get, built beside this program.
+pub(crate) fn newest_fawn() -> Result<PathBuf> {
+    let program = env::current_exe()?;
+    let target = program.ancestors().nth(2).context("this program lies in no target folder")?;
+    let built = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let found = ["dist", "release"].map(|profile| target.join(profile).join("fawn"));
+    let newest = found.into_iter().filter_map(|path| Some((built(&path)?, path))).max();
+    let found = newest.with_context(|| {
+        format!("there is no fawn in {}: build it with `cargo build --profile dist -p fawn -p benches`, or name one with --fawn", target.display())
+    });
+    Ok(found?.1)
 }

@@ -18,7 +18,6 @@ mod instance;
 mod outgoing;
 mod output;
 mod pool;
-mod preview1;
 mod shape;
 mod sniff;
 mod spill;

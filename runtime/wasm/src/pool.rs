@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use runtime_api::{Error, FunctionName, Invocation, Response, Result, parse_duration};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
+use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
     cache::CheckedCode,
@@ -17,8 +18,7 @@ use crate::{
     compile::{CompiledModule, Compiler},
     engine::{Engine, Slot, boxed},
     http,
-    instance::Limits,
-    preview1::Environment,
+    instance::{Limits, new_store},
     stdio,
 };
 
@@ -60,7 +60,6 @@ pub struct InstancePool {
     compiler: Arc<Compiler>,
     module: CompiledModule,
     pub(crate) settings: Settings,
-    pub(crate) environment: Arc<Environment>,
     share: Arc<Semaphore>,
     inflight: AtomicU64,
     code: ArcSwapOption<Code>,
@@ -83,7 +82,6 @@ impl InstancePool {
             engine,
             compiler,
             module,
-            environment: Arc::new(Environment::new(&settings.args, &settings.env)),
             settings,
             share: Arc::new(Semaphore::new(share)),
             inflight: AtomicU64::new(0),
@@ -148,6 +146,19 @@ impl InstancePool {
             Code::Command(pre) => stdio::call(call, stdio::Program::Component(pre), invocation).await,
             Code::Core(pre) => stdio::call(call, stdio::Program::Core(pre), invocation).await,
         }
+    }
+
+    /// Makes an instance with its store, calls nothing, and drops both: what a call pays before its guest's first
+    /// instruction, to be measured.
+    ///
+    /// # Errors
+    /// `Internal` when the code cannot be loaded or there is no room for an instance.
+    pub async fn instantiate(&self) -> Result<()> {
+        let code = self.loaded().await?;
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.envs(&self.settings.env);
+        let mut store = new_store(&self.engine, &self.settings.limits, wasi);
+        code.instantiate(&mut store).await.map_err(boxed)
     }
 
     /// `X-Timeout` can shorten the time, never lengthen it or switch the limit off.

@@ -144,6 +144,19 @@ async fn an_http_component_owns_its_answer() {
 }
 
 #[tokio::test]
+async fn an_instance_that_nobody_calls_leaves_nothing() {
+    let bench = Bench::new();
+    for guest in [guests::HELLO_HTTP, guests::HELLO, guests::CLI_RUN] {
+        let pool = bench.pool(guest, |_| {}).await;
+        pool.instantiate().await.unwrap();
+        assert_eq!(bench.engine.memory_in_use_bytes(), 0);
+    }
+    // Too small for a page of memory: an instance is really made.
+    let pool = bench.pool(guests::HELLO_HTTP, |settings| settings.limits.memory_bytes = 1).await;
+    assert!(pool.instantiate().await.is_err());
+}
+
+#[tokio::test]
 async fn bodies_stream_both_ways_piece_by_piece() {
     let bench = Bench::new();
     let pool = bench.pool(guests::ECHO_HTTP, |_| {}).await;
