@@ -59,6 +59,36 @@ async fn a_call_whose_output_finds_no_room_on_disk_can_be_tried_again() {
     assert_eq!(call(&pool, sent).await.unwrap().status(), 200);
 }
 
+/// Reads for ever.
+const READ_ON: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+      (i32.store (i32.const 4) (i32.const 1024))
+      (loop $next
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (br $next))))"#;
+
+#[tokio::test]
+async fn a_guest_that_calls_the_host_for_ever_lets_others_have_their_turn() {
+    let bench = Bench::new();
+    let pool = bench.pool(READ_ON, |settings| settings.timeout = Duration::from_millis(300)).await;
+    let neighbour = bench.pool(guests::HELLO, |_| {}).await;
+    neighbour.warm().await.unwrap();
+    let piece = || Ok::<_, BodyError>(http_body::Frame::data(Bytes::from_static(b"again and again")));
+    let endless = StreamBody::new(futures_util::stream::repeat_with(piece)).boxed_unsync();
+    let reading = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.invoke(invocation(endless), u64::MAX).await }
+    });
+    for _ in 0..3 {
+        assert_eq!(call(&neighbour, "").await.unwrap().status(), 200);
+    }
+    assert!(!reading.is_finished(), "neighbours answer meanwhile");
+    assert_eq!(reading.await.unwrap().unwrap().status(), 408);
+    assert_eq!((bench.engine.slots_in_use(), bench.engine.memory_in_use_bytes()), (0, 0));
+}
+
 /// What is logged on this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
