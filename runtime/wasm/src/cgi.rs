@@ -1,34 +1,31 @@
 //! A request as environment variables (`OpenFaaS` classic-watchdog, `cgi_headers`).
 
-use http::{HeaderMap, header};
-use http_body::Body as _;
+use http::{HeaderMap, header, request::Parts};
 use percent_encoding::percent_decode_str;
-use runtime_api::Body;
 
-/// The `Http_…` variables of a request.
-pub(crate) fn environment(request: &http::Request<Body>) -> Vec<(String, String)> {
-    let headers = request.headers();
+/// The `Http_…` variables of a request, whose body has so many bytes if that is known.
+pub(crate) fn environment(request: &Parts, body_bytes: Option<u64>) -> Vec<(String, String)> {
+    let headers = &request.headers;
     let mut env: Vec<(String, String)> =
         headers.keys().filter_map(|name| Some((variable(name.as_str()), first(headers, name)?))).collect();
-    let exact = request.body().size_hint().exact();
-    let length = exact.map_or_else(|| "-1".to_owned(), |length| length.to_string());
+    let length = body_bytes.map_or_else(|| "-1".to_owned(), |length| length.to_string());
     let mut set = |name: &str, value: String| env.push((name.to_owned(), value));
-    set("Http_Method", request.method().as_str().to_owned());
+    set("Http_Method", request.method.as_str().to_owned());
     set("Http_ContentLength", length.clone());
     set("Http_Content_Length", length);
-    if exact.is_none() {
+    if body_bytes.is_none() {
         set("Http_Transfer_Encoding", "chunked".to_owned());
     }
-    if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
+    if let Some(query) = request.uri.query().filter(|query| !query.is_empty()) {
         set("Http_Query", query.to_owned());
     }
-    let path = request.uri().path();
+    let path = request.uri.path();
     set(
         "Http_Path",
         percent_decode_str(if path.is_empty() { "/" } else { path }).decode_utf8_lossy().into_owned(),
     );
     if let Some(host) =
-        first(headers, &header::HOST).or_else(|| request.uri().authority().map(ToString::to_string))
+        first(headers, &header::HOST).or_else(|| request.uri.authority().map(ToString::to_string))
     {
         set("Http_Host", host);
     }
@@ -78,7 +75,8 @@ mod tests {
             .header("Content-Length", "3")
             .body(full("abc"))
             .unwrap();
-        let mut env = environment(&request);
+        let (parts, body) = request.into_parts();
+        let mut env = environment(&parts, http_body::Body::size_hint(&body).exact());
         env.sort();
         let expected = [
             ("Http_ContentLength", "3"),
@@ -95,11 +93,8 @@ mod tests {
 
     #[test]
     fn a_body_of_unknown_length_is_chunked_and_an_empty_path_is_the_root() {
-        let frames = futures_util::stream::iter([Ok::<_, runtime_api::BodyError>(http_body::Frame::data(
-            bytes::Bytes::from("a"),
-        ))]);
-        let body = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(frames));
-        let env = environment(&http::Request::get("http://host").body(body).unwrap());
+        let (parts, ()) = http::Request::get("http://host").body(()).unwrap().into_parts();
+        let env = environment(&parts, None);
         for (name, value) in [
             ("Http_ContentLength", "-1"),
             ("Http_Transfer_Encoding", "chunked"),

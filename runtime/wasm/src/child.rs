@@ -12,13 +12,12 @@ use runtime_egress::Policy;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
     code::{Code, Unlinked},
     engine::{Engine, MAX_MEMORY_BYTES},
     inspect::{World, inspect},
-    instance::{Limits, Refused, new_store},
+    instance::{Limits, Refused},
     shape::Shape,
 };
 
@@ -147,9 +146,7 @@ fn one_line(error: &wasmtime::Error) -> String {
 /// Instantiates once, and tells how much memory that took.
 async fn trial(engine: &Engine, code: &Code) -> Result<u64> {
     let limits = Limits { memory_bytes: MAX_MEMORY_BYTES, egress: Policy::none() };
-    let mut store = new_store(engine, &limits, WasiCtxBuilder::new());
-    let started = tokio::time::timeout(TRIAL_TIME, code.instantiate(&mut store)).await;
-    let usage = &store.data().usage;
+    let (started, usage) = code.try_out(engine, &limits, TRIAL_TIME).await;
     match (started, usage.refused) {
         (Ok(Ok(())), _) => Ok(usage.memory_bytes),
         (_, Some(Refused::Limit { wanted_bytes })) => Err(too_large(wanted_bytes, MAX_MEMORY_BYTES)),

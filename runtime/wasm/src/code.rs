@@ -1,19 +1,25 @@
 //! Machine code in memory, linked with what this node offers.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use runtime_api::ArtifactKind;
-use wasmtime::{ExternType, InstancePre, Module, Store, component::Component};
-use wasmtime_wasi::p2::bindings::CommandPre;
+use tokio::time::{error::Elapsed, timeout};
+use wasmtime::{Module, component::Component};
+use wasmtime_wasi::{WasiCtxBuilder, p2::bindings::CommandPre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::{engine::Engine, inspect::World, instance::State};
+use crate::{
+    engine::Engine,
+    inspect::World,
+    instance::{Limits, State, Usage, new_store},
+    preview1::{self, Process, Program},
+};
 
 /// Code that is ready to be instantiated.
 pub(crate) enum Code {
     Http(ProxyPre<State>),
     Command(CommandPre<State>),
-    Core(InstancePre<State>),
+    Core(Program),
 }
 
 /// Code as Wasmtime holds it.
@@ -66,27 +72,31 @@ impl Unlinked {
             (Self::Component(component), World::Command) => {
                 Ok(Code::Command(CommandPre::new(engine.component_linker().instantiate_pre(component)?)?))
             }
-            (Self::Module(module), World::CoreCommand) => {
-                let Some(ExternType::Func(start)) = module.get_export("_start") else {
-                    wasmtime::bail!("_start is not a function");
-                };
-                if start.params().len() + start.results().len() > 0 {
-                    wasmtime::bail!("_start takes parameters or returns results, which a command's does not");
-                }
-                Ok(Code::Core(engine.core_linker().instantiate_pre(module)?))
-            }
+            (Self::Module(module), World::CoreCommand) => Ok(Code::Core(Program::new(engine, module)?)),
             _ => wasmtime::bail!("a component was taken for a module, or the other way round"),
         }
     }
 }
 
 impl Code {
-    /// Makes an instance and calls nothing.
-    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
-        match self {
-            Self::Http(pre) => pre.instantiate_async(store).await.map(drop),
-            Self::Command(pre) => pre.instantiate_async(store).await.map(drop),
-            Self::Core(pre) => pre.instantiate_async(store).await.map(drop),
-        }
+    /// Makes an instance and calls nothing. Tells, besides the outcome, what that used.
+    pub(crate) async fn try_out(
+        &self,
+        engine: &Engine,
+        limits: &Limits,
+        most: Duration,
+    ) -> (Result<wasmtime::Result<()>, Elapsed>, Usage) {
+        let pre = match self {
+            Self::Core(program) => {
+                let mut store = preview1::new_store(engine, Process::idle(engine, limits));
+                let started = timeout(most, program.instantiate(&mut store)).await;
+                return (started.map(|started| started.map(drop)), store.into_data().usage);
+            }
+            Self::Http(pre) => pre.instance_pre(),
+            Self::Command(pre) => pre.instance_pre(),
+        };
+        let mut store = new_store(engine, limits, WasiCtxBuilder::new());
+        let started = timeout(most, pre.instantiate_async(&mut store)).await;
+        (started.map(|started| started.map(drop)), store.into_data().usage)
     }
 }

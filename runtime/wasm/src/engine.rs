@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     instance::State,
+    preview1::{self, Process},
     shape::{MemoryReset, Shape},
     spill::Spill,
 };
@@ -78,7 +79,7 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     shape: Shape,
     facts: BTreeMap<String, String>,
-    core: wasmtime::Linker<State>,
+    core: wasmtime::Linker<Process>,
     component: wasmtime::component::Linker<State>,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -125,9 +126,7 @@ impl Engine {
 
     fn with(wasmtime: wasmtime::Engine, shape: Shape, config: &EngineConfig) -> Result<Self> {
         let mut core = wasmtime::Linker::new(&wasmtime);
-        wasmtime_wasi::p1::add_to_linker_async(&mut core, |state: &mut State| state.preview1())
-            .map_err(boxed)?;
-        crate::stdio::link_exit(&mut core).map_err(boxed)?;
+        preview1::link(&mut core).map_err(boxed)?;
         let mut component = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(boxed)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component).map_err(boxed)?;
@@ -175,7 +174,7 @@ impl Engine {
         self.inner.shape
     }
 
-    pub(crate) fn core_linker(&self) -> &wasmtime::Linker<State> {
+    pub(crate) fn core_linker(&self) -> &wasmtime::Linker<Process> {
         &self.inner.core
     }
 

@@ -83,7 +83,9 @@ impl Guest {
             Ended::Late => Some(Failure::Late),
             Ended::Returned(Returned { result, store }) => {
                 let error = result.take()?;
-                Some(Failure::Error(store.data().lacked_room(&error).unwrap_or_else(|| trapped(&error))))
+                Some(Failure::Error(
+                    store.data().usage.lacked_room(&error).unwrap_or_else(|| trapped(&error)),
+                ))
             }
         }
     }

@@ -33,6 +33,13 @@ struct CallLog {
     left_bytes: Mutex<usize>,
 }
 
+impl CallLog {
+    /// Whether all further output is dropped; then it is not even looked at.
+    fn is_full(&self) -> bool {
+        *self.left_bytes.lock().unwrap_or_else(PoisonError::into_inner) == 0
+    }
+}
+
 impl GuestLog {
     pub(crate) fn new(function: &FunctionName, call_id: &CallId) -> Self {
         let call = CallLog {
@@ -45,7 +52,12 @@ impl GuestLog {
 
     /// A stream whose lines become events.
     pub(crate) fn stream(&self, name: &'static str) -> LogStream {
-        LogStream { lines: Arc::new(Mutex::new(Lines { call: self.call.clone(), name, line: Vec::new() })) }
+        LogStream { lines: Arc::new(Mutex::new(self.lines(name))) }
+    }
+
+    /// The same for who needs no clones of it.
+    pub(crate) fn lines(&self, name: &'static str) -> Lines {
+        Lines { call: self.call.clone(), name, line: Vec::new() }
     }
 
     /// Tells why a command trapped, whose answer says only that it did.
@@ -74,15 +86,19 @@ pub(crate) struct LogStream {
     lines: Arc<Mutex<Lines>>,
 }
 
-struct Lines {
+/// What is written, in lines.
+pub(crate) struct Lines {
     call: Arc<CallLog>,
     name: &'static str,
     line: Vec<u8>,
 }
 
 impl Lines {
-    fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.call.is_full() {
+                return;
+            }
             let text = piece.strip_suffix(b"\n").unwrap_or(piece);
             for part in text.chunks(MAX_LINE_BYTES) {
                 if self.line.len() + part.len() > MAX_LINE_BYTES {

@@ -4,7 +4,7 @@ use http_body_util::BodyExt;
 use runtime_api::Error;
 use runtime_egress::Policy;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
-use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::SocketAddrUse};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::SocketAddrUse};
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -28,7 +28,7 @@ const FIELD_SIZE_LIMIT: usize = 16 << 10;
 const BODY_CHUNK_BYTES: usize = 64 << 10;
 
 /// Random bytes that one hostcall may ask for.
-const MAX_RANDOM_BYTES: u64 = 64 << 10;
+pub(crate) const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 /// What one call may use.
 #[derive(Clone, Debug)]
@@ -41,16 +41,11 @@ pub struct Limits {
 
 /// What a store holds: the guest's view of the world, and what it has used of its limits.
 pub(crate) struct State {
-    preview1: WasiP1Ctx,
+    wasi: WasiCtx,
+    table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     pub(crate) usage: Usage,
-}
-
-impl State {
-    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
-        &mut self.preview1
-    }
 }
 
 /// A fresh sandbox for one call.
@@ -71,40 +66,37 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, mut wasi: WasiCtxBuild
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(FIELD_SIZE_LIMIT);
     let state = State {
-        preview1: wasi.build_p1(),
+        wasi: wasi.build(),
+        table: ResourceTable::new(),
         http,
         outgoing: Outgoing { policy: limits.egress.clone() },
-        usage: Usage {
-            memory_bytes: 0,
-            limit_bytes: limits.memory_bytes,
-            budget: engine.memory().clone(),
-            refused: None,
-        },
+        usage: Usage::new(engine, limits),
     };
     let mut store = Store::new(engine.wasmtime(), state);
-    store.data_mut().ctx().table.set_max_capacity(MAX_RESOURCES);
+    store.data_mut().table.set_max_capacity(MAX_RESOURCES);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
-    store.limiter(|state| &mut state.usage);
+    bound(&mut store, |state| &mut state.usage);
+    store
+}
+
+/// Bounds what a guest may use, and how long it runs without giving way.
+pub(crate) fn bound<T: 'static>(store: &mut Store<T>, usage: fn(&mut T) -> &mut Usage) {
+    store.limiter(move |state| usage(state));
     store.set_epoch_deadline(1);
     // `yield_now` lets the executor look at its sockets and timers before the guest goes on.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
-    store
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.preview1.ctx()
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.outgoing, table: table(&mut self.preview1), ctx: &mut self.http }
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
-}
-
-fn table(preview1: &mut WasiP1Ctx) -> &mut ResourceTable {
-    preview1.ctx().table
 }
 
 struct Outgoing {
@@ -137,15 +129,24 @@ impl WasiHttpHooks for Outgoing {
 /// Memory that one call holds, taken from the node's budget and given back when the store is dropped.
 pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
-    limit_bytes: u64,
+    pub(crate) limit_bytes: u64,
     budget: Arc<Budget>,
     pub(crate) refused: Option<Refused>,
 }
 
-impl State {
+impl Usage {
+    pub(crate) fn new(engine: &Engine, limits: &Limits) -> Self {
+        Self {
+            memory_bytes: 0,
+            limit_bytes: limits.memory_bytes,
+            budget: engine.memory().clone(),
+            refused: None,
+        }
+    }
+
     /// Whether a call ended for want of room on the node, and not by the guest's doing.
     pub(crate) fn lacked_room(&self, error: &wasmtime::Error) -> Option<Error> {
-        if self.usage.refused == Some(Refused::Budget) {
+        if self.refused == Some(Refused::Budget) {
             return Some(overloaded("the node has no memory to spare for this call"));
         }
         let full = error.downcast_ref::<PoolConcurrencyLimitError>();

@@ -18,6 +18,7 @@ mod instance;
 mod outgoing;
 mod output;
 mod pool;
+mod preview1;
 mod shape;
 mod sniff;
 mod spill;

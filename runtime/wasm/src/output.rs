@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -36,10 +36,11 @@ const MOST_BYTES: usize = 2 * MEMORY_BYTES;
 /// The output of one call; clones write to the same.
 #[derive(Clone)]
 pub(crate) struct Output {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Buffer>>,
 }
 
-struct State {
+/// What one call has written so far.
+pub(crate) struct Buffer {
     memory: BytesMut,
     spill: Arc<Spill>,
     spilled: Option<Spilled>,
@@ -68,7 +69,24 @@ pub(crate) enum Failure {
 
 impl Output {
     pub(crate) fn new(limit: u64, spill: Arc<Spill>) -> Self {
-        let state = State {
+        Self { state: Arc::new(Mutex::new(Buffer::new(limit, spill))) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Buffer> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that was written by now; whatever is written later is lost.
+    pub(crate) fn take(&self) -> Buffer {
+        let mut state = self.state();
+        let spill = state.spill.clone();
+        mem::replace(&mut state, Buffer::new(0, spill))
+    }
+}
+
+impl Buffer {
+    pub(crate) fn new(limit: u64, spill: Arc<Spill>) -> Self {
+        Self {
             memory: BytesMut::new(),
             spill,
             spilled: None,
@@ -76,24 +94,16 @@ impl Output {
             written: 0,
             limit,
             failure: None,
-        };
-        Self { state: Arc::new(Mutex::new(state)) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        }
     }
 
     /// What was written, behind `prefix`: its length, its first bytes, and a body that streams it.
-    pub(crate) async fn finish(self, prefix: Bytes) -> Result<Finished, Failure> {
-        poll_fn(|cx| self.state().poll_finish(cx)).await;
-        let (memory, spilled, written) = {
-            let mut state = self.state();
-            if let Some(failure) = state.failure.take() {
-                return Err(failure);
-            }
-            (state.memory.split(), state.spilled.take(), state.written)
-        };
+    pub(crate) async fn finish(mut self, prefix: Bytes) -> Result<Finished, Failure> {
+        poll_fn(|cx| self.poll_finish(cx)).await;
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let Self { memory, spilled, written, .. } = self;
         let length = written + prefix.len() as u64;
         if let Some(spilled) = spilled {
             return from_disk(spilled, prefix, length).await.map_err(|error| Failure::Disk(Arc::new(error)));
@@ -101,9 +111,33 @@ impl Output {
         let whole = if prefix.is_empty() { memory.freeze() } else { [&prefix, &*memory].concat().into() };
         Ok(Finished { length, start: head_of(&whole), body: full(whole) })
     }
-}
 
-impl State {
+    /// Takes some of the bytes, and tells how many, once there is room for them. A failure is for good.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<wasmtime::Result<usize>> {
+        ready!(self.poll_room(cx));
+        if self.failure.is_some() {
+            return Poll::Ready(Err(wasmtime::format_err!("output cannot be stored")));
+        }
+        let piece = bytes.get(..WRITE_BYTES).unwrap_or(bytes);
+        self.push(piece)?;
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    /// Ready when there is room for more, or never will be.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_store(cx, MEMORY_BYTES)
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> wasmtime::Result<()> {
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        if self.written > self.limit {
+            self.failure = Some(Failure::TooLarge { limit: self.limit });
+            wasmtime::bail!("output is larger than {} bytes", self.limit);
+        }
+        self.memory.extend_from_slice(bytes);
+        Ok(())
+    }
+
     /// Ready when no more than `most` bytes are in memory, or never will be fewer.
     fn poll_store(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<()> {
         loop {
@@ -194,16 +228,7 @@ impl OutputStream for Output {
         if state.memory.len() + bytes.len() > MOST_BYTES {
             return Err(StreamError::trap("more was written than check-write allowed"));
         }
-        state.written = state.written.saturating_add(bytes.len() as u64);
-        if state.written > state.limit {
-            state.failure = Some(Failure::TooLarge { limit: state.limit });
-            return Err(StreamError::Trap(wasmtime::format_err!(
-                "output is larger than {} bytes",
-                state.limit
-            )));
-        }
-        state.memory.extend_from_slice(&bytes);
-        Ok(())
+        state.push(&bytes).map_err(StreamError::Trap)
     }
 
     fn flush(&mut self) -> Result<(), StreamError> {
@@ -223,7 +248,7 @@ impl OutputStream for Output {
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.state().poll_store(cx, MEMORY_BYTES)).await;
+        poll_fn(|cx| self.state().poll_room(cx)).await;
     }
 }
 

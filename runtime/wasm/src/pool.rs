@@ -10,7 +10,6 @@ use arc_swap::ArcSwapOption;
 use runtime_api::{Error, FunctionName, Invocation, Response, Result, parse_duration};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
-use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
     cache::CheckedCode,
@@ -18,7 +17,8 @@ use crate::{
     compile::{CompiledModule, Compiler},
     engine::{Engine, Slot, boxed},
     http,
-    instance::{Limits, new_store},
+    instance::Limits,
+    preview1::Environment,
     stdio,
 };
 
@@ -60,6 +60,7 @@ pub struct InstancePool {
     compiler: Arc<Compiler>,
     module: CompiledModule,
     pub(crate) settings: Settings,
+    pub(crate) environment: Arc<Environment>,
     share: Arc<Semaphore>,
     inflight: AtomicU64,
     code: ArcSwapOption<Code>,
@@ -82,6 +83,7 @@ impl InstancePool {
             engine,
             compiler,
             module,
+            environment: Arc::new(Environment::new(&settings.args, &settings.env)),
             settings,
             share: Arc::new(Semaphore::new(share)),
             inflight: AtomicU64::new(0),
@@ -155,10 +157,8 @@ impl InstancePool {
     /// `Internal` when the code cannot be loaded or there is no room for an instance.
     pub async fn instantiate(&self) -> Result<()> {
         let code = self.loaded().await?;
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.envs(&self.settings.env);
-        let mut store = new_store(&self.engine, &self.settings.limits, wasi);
-        code.instantiate(&mut store).await.map_err(boxed)
+        let (made, _) = code.try_out(&self.engine, &self.settings.limits, self.settings.timeout).await;
+        made.map_err(Error::internal)?.map_err(boxed)
     }
 
     /// `X-Timeout` can shorten the time, never lengthen it or switch the limit off.

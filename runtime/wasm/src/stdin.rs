@@ -20,10 +20,11 @@ use wasmtime_wasi::{
 /// The request's body; clones read from the same.
 #[derive(Clone)]
 pub(crate) struct Stdin {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Input>>,
 }
 
-struct State {
+/// What is left of a request's body, and what of it has arrived.
+pub(crate) struct Input {
     body: Option<Body>,
     ready: Bytes,
     failure: Option<String>,
@@ -31,17 +32,31 @@ struct State {
 
 impl Stdin {
     pub(crate) fn new(body: Body) -> Self {
-        Self { state: Arc::new(Mutex::new(State { body: Some(body), ready: Bytes::new(), failure: None })) }
+        Self { state: Arc::new(Mutex::new(Input::new(Some(body)))) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Input> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Input {
+    pub(crate) fn new(body: Option<Body>) -> Self {
+        Self { body, ready: Bytes::new(), failure: None }
+    }
+
+    /// Up to so many of the bytes that have arrived. None at the end of the body, and only there: what has not arrived
+    /// is waited for with [`Self::poll_fill`]. A failure is told once.
+    pub(crate) fn take(&mut self, most: usize) -> Result<Option<Bytes>, String> {
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None if self.ready.is_empty() => Ok(None),
+            None => Ok(Some(self.ready.split_to(most.min(self.ready.len())))),
+        }
+    }
+
     /// Ready when there are bytes, the end, or a failure to tell of.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.ready.is_empty() && self.failure.is_none() {
             let Some(body) = &mut self.body else { break };
             match Pin::new(body).poll_frame(cx) {
@@ -81,16 +96,13 @@ impl InputStream for Stdin {
         let mut state = self.state();
         // A guest that asks before it waits must not disturb the waker of one that waits.
         let filled = state.poll_fill(&mut Context::from_waker(Waker::noop()));
-        if let Some(failure) = state.failure.take() {
-            return Err(StreamError::LastOperationFailed(wasmtime::format_err!(
+        match state.take(size) {
+            Err(failure) => Err(StreamError::LastOperationFailed(wasmtime::format_err!(
                 "the request broke off: {failure}"
-            )));
+            ))),
+            Ok(None) if filled.is_ready() => Err(StreamError::Closed),
+            Ok(bytes) => Ok(bytes.unwrap_or_default()),
         }
-        if filled.is_ready() && state.ready.is_empty() {
-            return Err(StreamError::Closed);
-        }
-        let size = size.min(state.ready.len());
-        Ok(state.ready.split_to(size))
     }
 }
 

@@ -2,17 +2,19 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body as _;
 use runtime_api::{Body, Error, Invocation, Response, Result, full};
-use wasmtime::{Linker, Store};
+use wasmtime::Store;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre};
 
 use crate::{
     cgi,
     engine::overloaded,
     guest_log::GuestLog,
-    instance::{State, new_store},
-    output::{Failure, Output},
+    instance::{State, Usage, new_store},
+    output::{Buffer, Failure, Output},
     pool::{Call, StdioSettings},
+    preview1::{self, Process},
     sniff,
     stdin::Stdin,
 };
@@ -20,7 +22,7 @@ use crate::{
 /// The two forms of a command.
 pub(crate) enum Program<'a> {
     Component(&'a CommandPre<State>),
-    Core(&'a wasmtime::InstancePre<State>),
+    Core(&'a preview1::Program),
 }
 
 /// How a command ended.
@@ -30,19 +32,40 @@ enum End {
     Late,
 }
 
-/// Lets a preview 1 command exit with any status: Wasmtime's own `proc_exit` traps from 126 on.
-pub(crate) fn link_exit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    let exit = |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) };
-    linker.allow_shadowing(true).func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
 /// Runs a command to its end and answers with its output.
 pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocation) -> Result<Response> {
     let Invocation { function, call_id, request } = invocation;
-    let settings = &call.pool.settings;
     let log = GuestLog::new(&function, &call_id);
+    let (end, output, headers) = match program {
+        Program::Component(pre) => run_component(&call, pre, request, &log).await?,
+        Program::Core(program) => run_core(&call, program, request, &log).await?,
+    };
+    answer(&call, end, output, &headers, &log).await
+}
+
+/// How it ended, what it wrote, and the request's headers.
+type Ran = Result<(End, Buffer, HeaderMap)>;
+
+async fn run_core(
+    call: &Call,
+    program: &preview1::Program,
+    request: http::Request<Body>,
+    log: &GuestLog,
+) -> Ran {
+    let mut store = preview1::new_store(call.engine(), Process::new(call, request, log));
+    let end = end(call, program.run(&mut store)).await;
+    // Gives the instance back before the answer is read.
+    let Process { output, request, usage, .. } = store.into_data();
+    Ok((end.unless_lacking_room(&usage)?, output, request.headers))
+}
+
+async fn run_component(
+    call: &Call,
+    pre: &CommandPre<State>,
+    request: http::Request<Body>,
+    log: &GuestLog,
+) -> Ran {
+    let settings = &call.pool.settings;
     let output = Output::new(settings.stdio.max_output_bytes, call.engine().spill().clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.args(&settings.args).envs(&settings.env).stdout(output.clone());
@@ -51,42 +74,38 @@ pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocatio
     } else {
         wasi.stderr(log.stream("stderr"));
     }
-    if settings.stdio.cgi_headers {
-        wasi.envs(&cgi::environment(&request));
-    }
     let (parts, body) = request.into_parts();
+    if settings.stdio.cgi_headers {
+        wasi.envs(&cgi::environment(&parts, body.size_hint().exact()));
+    }
     wasi.stdin(Stdin::new(body));
     let mut store = new_store(call.engine(), &settings.limits, wasi);
-    if let Program::Core(_) = program {
-        // Counted is the room that a guest offers to a read, as much as it likes; what is copied at once is less.
-        store.set_hostcall_fuel(usize::try_from(settings.limits.memory_bytes).unwrap_or(usize::MAX));
-    }
-    let end = match tokio::time::timeout_at(call.deadline, run(&program, &mut store)).await {
+    let end = end(call, run(pre, &mut store)).await;
+    // Gives the instance back before the answer is read.
+    let end = end.unless_lacking_room(&store.into_data().usage)?;
+    Ok((end, output.take(), parts.headers))
+}
+
+async fn run(pre: &CommandPre<State>, store: &mut Store<State>) -> wasmtime::Result<()> {
+    let command = pre.instantiate_async(&mut *store).await?;
+    let result = command.wasi_cli_run().call_run(store).await?;
+    result.map_err(|()| I32Exit(1).into())
+}
+
+async fn end(call: &Call, run: impl Future<Output = wasmtime::Result<()>>) -> End {
+    match tokio::time::timeout_at(call.deadline, run).await {
         Ok(Ok(())) => End::Exit(0),
         Ok(Err(error)) => ended(error),
         Err(_) => End::Late,
-    };
-    if let End::Trap(error) = &end
-        && let Some(overloaded) = store.data().lacked_room(error)
-    {
-        return Err(overloaded);
     }
-    // Gives the instance back before the answer is read.
-    drop(store);
-    answer(&call, end, output, &parts.headers, &log).await
 }
 
-async fn run(program: &Program<'_>, store: &mut Store<State>) -> wasmtime::Result<()> {
-    match program {
-        Program::Core(pre) => {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-            start.call_async(store, ()).await
-        }
-        Program::Component(pre) => {
-            let command = pre.instantiate_async(&mut *store).await?;
-            let result = command.wasi_cli_run().call_run(store).await?;
-            result.map_err(|()| I32Exit(1).into())
+impl End {
+    /// What ended for want of room on the node can be tried again.
+    fn unless_lacking_room(self, usage: &Usage) -> Result<Self> {
+        match &self {
+            Self::Trap(error) => usage.lacked_room(error).map_or(Ok(self), Err),
+            Self::Exit(_) | Self::Late => Ok(self),
         }
     }
 }
@@ -102,7 +121,7 @@ fn ended(error: wasmtime::Error) -> End {
 async fn answer(
     call: &Call,
     end: End,
-    output: Output,
+    output: Buffer,
     request: &HeaderMap,
     log: &GuestLog,
 ) -> Result<Response> {

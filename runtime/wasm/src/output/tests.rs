@@ -20,7 +20,7 @@ async fn write(output: &mut Output, bytes: &[u8]) -> Result<(), StreamError> {
 }
 
 async fn whole(output: Output) -> (u64, Bytes) {
-    let Finished { length, body, .. } = output.finish(Bytes::new()).await.unwrap();
+    let Finished { length, body, .. } = output.take().finish(Bytes::new()).await.unwrap();
     (length, body.collect().await.unwrap().to_bytes())
 }
 
@@ -87,7 +87,7 @@ async fn a_large_output_is_told_by_as_many_bytes_as_a_small_one() {
     let mut bytes = vec![b'a'; 2 * MIB];
     bytes[100] = 0;
     write(&mut output, &bytes).await.unwrap();
-    let finished = output.finish(Bytes::from_static(b"exit status 1\n")).await.unwrap();
+    let finished = output.take().finish(Bytes::from_static(b"exit status 1\n")).await.unwrap();
     assert_eq!(finished.start.len(), SNIFFED_BYTES);
     assert_eq!(crate::sniff::content_type(&finished.start), "application/octet-stream");
     let body = finished.body.collect().await.unwrap().to_bytes();
@@ -99,17 +99,20 @@ async fn outputs_share_the_disk_until_they_are_read_or_dropped() {
     let (folder, spill) = spill(5 << 20);
     let mut first = Output::new(u64::MAX, spill.clone());
     write(&mut first, &vec![b'a'; 3 * MIB]).await.unwrap();
-    let first = first.finish(Bytes::new()).await.unwrap();
+    let first = first.take().finish(Bytes::new()).await.unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "files have no names");
 
     let mut refused = Output::new(u64::MAX, spill.clone());
     assert!(matches!(write(&mut refused, &vec![b'b'; 4 * MIB]).await, Err(StreamError::Trap(_))));
-    assert!(matches!(refused.finish(Bytes::new()).await, Err(Failure::NoRoom)));
+    assert!(matches!(refused.take().finish(Bytes::new()).await, Err(Failure::NoRoom)));
 
     let mut last_bytes = Output::new(u64::MAX, spill.clone());
     write(&mut last_bytes, &vec![b'c'; 2 * MIB]).await.unwrap();
     last_bytes.write(Bytes::from_static(b"more")).unwrap();
-    assert!(matches!(last_bytes.finish(Bytes::new()).await, Err(Failure::NoRoom)), "the end counts too");
+    assert!(
+        matches!(last_bytes.take().finish(Bytes::new()).await, Err(Failure::NoRoom)),
+        "the end counts too"
+    );
 
     drop(first.body);
     assert!(spill.room(5 << 20).is_some(), "all is given back");
@@ -132,5 +135,5 @@ async fn a_disk_that_takes_nothing_ends_the_call() {
     drop(folder);
     let mut output = Output::new(u64::MAX, spill);
     assert!(write(&mut output, &vec![b'a'; 2 * MIB]).await.is_err());
-    assert!(matches!(output.finish(Bytes::new()).await, Err(Failure::Disk(_))));
+    assert!(matches!(output.take().finish(Bytes::new()).await, Err(Failure::Disk(_))));
 }

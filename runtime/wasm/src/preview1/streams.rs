@@ -1,0 +1,123 @@
+//! Reading the request and writing the answer.
+
+use std::task::{Context, Poll, ready};
+
+use wasmtime::{Caller, Linker};
+
+use super::{
+    PREVIEW1, Process,
+    abi::{Errno, Failure, GuestMemory, Outcome},
+    descriptors::Stream,
+    enter, wait,
+};
+
+pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
+    type Guest<'a> = Caller<'a, Process>;
+    linker.func_wrap_async(
+        PREVIEW1,
+        "fd_read",
+        |guest: Guest<'_>, (fd, list, count, read): (u32, u32, u32, u32)| {
+            let buffers = (list as usize, count);
+            wait(guest, move |process, memory, cx| process.poll_read(cx, memory, fd, buffers, read as usize))
+        },
+    )?;
+    linker.func_wrap_async(
+        PREVIEW1,
+        "fd_write",
+        |guest: Guest<'_>, (fd, list, count, written): (u32, u32, u32, u32)| {
+            let buffers = (list as usize, count);
+            let mut done = 0;
+            wait(guest, move |process, memory, cx| {
+                process.poll_write(cx, memory, fd, buffers, &mut done, written as usize)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        PREVIEW1,
+        "fd_pread",
+        |guest: Guest<'_>, fd: u32, list: u32, count: u32, _: u64, _: u32| {
+            enter(guest, |process, memory| {
+                process.positioned(memory, fd, (list as usize, count), |stream| stream == Stream::Stdin)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        PREVIEW1,
+        "fd_pwrite",
+        |guest: Guest<'_>, fd: u32, list: u32, count: u32, _: u64, _: u32| {
+            enter(guest, |process, memory| {
+                process.positioned(memory, fd, (list as usize, count), |stream| stream != Stream::Stdin)
+            })
+        },
+    )?;
+    Ok(())
+}
+
+impl Process {
+    /// Takes as much as is there, into the first buffer that is not empty.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        memory: &mut GuestMemory<'_>,
+        fd: u32,
+        (list, count): (usize, u32),
+        read: usize,
+    ) -> Poll<Outcome<()>> {
+        let (at, length) = memory.first_buffer(list, count, self.most_bytes())?;
+        if self.descriptors.get(fd)? != Stream::Stdin {
+            return Poll::Ready(Err(Errno::Badf.into()));
+        }
+        ready!(self.input.poll_fill(cx));
+        let taken = match self.input.take(length) {
+            Err(_) => return Poll::Ready(Err(Errno::Io.into())),
+            // The end is told whatever was asked for. Before it, to ask for nothing is to be interrupted.
+            Ok(None) => 0,
+            Ok(Some(bytes)) if bytes.is_empty() => return Poll::Ready(Err(Errno::Intr.into())),
+            Ok(Some(bytes)) => {
+                memory.bytes_mut(at, bytes.len())?.copy_from_slice(&bytes);
+                bytes.len()
+            }
+        };
+        Poll::Ready(memory.put_size(read, taken))
+    }
+
+    /// Writes the first buffer that is not empty, all of it, of which `done` bytes are written already.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        memory: &mut GuestMemory<'_>,
+        fd: u32,
+        (list, count): (usize, u32),
+        done: &mut usize,
+        written: usize,
+    ) -> Poll<Outcome<()>> {
+        let (at, length) = memory.first_buffer(list, count, self.most_bytes())?;
+        let stream = self.descriptors.get(fd)?;
+        let bytes = match stream {
+            Stream::Stdin => return Poll::Ready(Err(Errno::Badf.into())),
+            Stream::Stdout | Stream::Stderr => memory.bytes(at, length)?,
+        };
+        match &mut self.errors {
+            Some(errors) if stream == Stream::Stderr => errors.write(bytes),
+            _ => {
+                while let Some(rest) = bytes.get(*done..).filter(|rest| !rest.is_empty()) {
+                    *done += ready!(self.output.poll_write(cx, rest)).map_err(Failure::Trap)?;
+                }
+            }
+        }
+        Poll::Ready(memory.put_size(written, length))
+    }
+
+    /// Reading and writing at a position, which no stream has.
+    fn positioned(
+        &self,
+        memory: &GuestMemory<'_>,
+        fd: u32,
+        (list, count): (usize, u32),
+        fits: impl FnOnce(Stream) -> bool,
+    ) -> Outcome<()> {
+        memory.first_buffer(list, count, self.most_bytes())?;
+        let errno = if fits(self.descriptors.get(fd)?) { Errno::Spipe } else { Errno::Badf };
+        Err(errno.into())
+    }
+}
