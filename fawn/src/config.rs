@@ -4,7 +4,9 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -70,6 +72,9 @@ pub(crate) struct Settings {
     /// How long calls in flight may take to finish on SIGTERM [default: 30s]
     #[arg(long, env = "FAWN_GRACE_PERIOD", value_name = "DURATION")]
     grace_period: Option<String>,
+    /// Threads that serve calls [default: one for each core]
+    #[arg(long, env = "FAWN_SERVE_THREADS", value_name = "COUNT")]
+    serve_threads: Option<NonZeroUsize>,
     /// Guest memory in use at once [default: three quarters of this machine's or this cgroup's]
     #[arg(long, env = "FAWN_MEMORY_BUDGET", value_name = "QUANTITY")]
     memory_budget: Option<String>,
@@ -103,6 +108,7 @@ pub(crate) struct Config {
     pub(crate) max_module_bytes: u64,
     pub(crate) max_exec_timeout: Duration,
     pub(crate) grace_period: Duration,
+    pub(crate) serve_threads: NonZeroUsize,
     pub(crate) memory_budget_bytes: Option<u64>,
     pub(crate) memory_reset: MemoryReset,
     pub(crate) egress: Policy,
@@ -177,6 +183,7 @@ impl Settings {
             max_module_size: self.max_module_size.or(file.max_module_size),
             max_exec_timeout: self.max_exec_timeout.or(file.max_exec_timeout),
             grace_period: self.grace_period.or(file.grace_period),
+            serve_threads: self.serve_threads.or(file.serve_threads),
             memory_budget: self.memory_budget.or(file.memory_budget),
             memory_reset: self.memory_reset.or(file.memory_reset),
             egress: self.egress.or(file.egress),
@@ -228,6 +235,10 @@ impl Settings {
             max_exec_timeout: duration(name, longest.as_deref(), mistakes).unwrap_or(MAX_EXEC_TIMEOUT),
             grace_period: duration("grace-period", self.grace_period.as_deref(), mistakes)
                 .unwrap_or(GRACE_PERIOD),
+            // Where the number of cores cannot be told, there is one for certain.
+            serve_threads: self
+                .serve_threads
+                .unwrap_or_else(|| available_parallelism().unwrap_or(NonZeroUsize::MIN)),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
             memory_reset: memory_reset(self.memory_reset.as_deref().unwrap_or("overwrite"), mistakes),
             egress: self.egress.map_or_else(Policy::default, |text| {

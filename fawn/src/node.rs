@@ -16,6 +16,7 @@ use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
 use runtime_oci::ArtifactStore;
 use runtime_store::{Store, write_atomically};
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
+use tokio::runtime::Handle;
 use tracing::info;
 
 use crate::{compile_module, config::Config, memory, registry};
@@ -48,7 +49,8 @@ pub(crate) fn start(
         garbage_grace: GARBAGE_GRACE,
         version: version(),
     };
-    let parts = NodeParts { store, artifacts, source, engine, compiler: Arc::new(compiler) };
+    let (compiler, runtime) = (Arc::new(compiler), Handle::current());
+    let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
     Node::start(node_config, parts, metrics).map_err(|error| with_cause(error, "the node"))
 }
 

@@ -11,10 +11,17 @@ use clap::Args;
 use gateway_server::Gateway;
 use runtime_api::{DEFAULT_NAMESPACE, Provider};
 use runtime_node::Node;
-use runtime_process::{Drained, LogError, ServeConfig, Signals, bind, serve, serve_on_thread};
+use runtime_process::{
+    Drained, LogError, ServeConfig, Signals, bind, bind_each, serve_on_cores, serve_on_thread,
+};
 use runtime_store::{DataDirectory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{select, time::timeout};
+use tokio::{
+    runtime::{Builder, Handle},
+    select,
+    task::spawn_blocking,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,6 +33,8 @@ use crate::{
     usage::Mistakes,
 };
 
+/// Deployments, uploads and the like; calls have threads of their own.
+const CONTROL_THREADS: usize = 2;
 /// Scrapers and probes are few.
 const MAX_METRICS_CONNECTIONS: usize = 64;
 
@@ -64,7 +73,7 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
         runtime_process::subscriber(&config.log, config.log_format).map_err(log_refused)?;
     tracing::subscriber::set_global_default(subscriber).context("the log cannot be installed")?;
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build();
     let runtime = runtime.context("cannot start the asynchronous runtime")?;
     let outcome = runtime.block_on(up(&config, &arguments.files));
     // Whoever is told to exit at once does not wait for threads that are busy.
@@ -96,7 +105,8 @@ async fn up(config: &Config, files: &[PathBuf]) -> Result<()> {
 
 /// Both ports, taken before anything is started.
 struct Listeners {
-    gateway: TcpListener,
+    /// One for each serving thread.
+    gateway: Vec<TcpListener>,
     metrics: TcpListener,
     gateway_address: SocketAddr,
     metrics_address: SocketAddr,
@@ -104,10 +114,10 @@ struct Listeners {
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Self> {
-        let gateway = bind(config.listen, "--listen")?;
+        let gateway = bind_each(config.listen, "--listen", config.serve_threads)?;
         let metrics = bind(config.metrics_listen, "--metrics-listen")?;
         Ok(Self {
-            gateway_address: gateway.local_addr()?,
+            gateway_address: gateway.first().context("there is no listener")?.local_addr()?,
             metrics_address: metrics.local_addr()?,
             gateway,
             metrics,
@@ -133,14 +143,16 @@ async fn serve_until(
             .map(|Credentials { user, password }| gateway_server::Credentials { user, password }),
         version: node::version(),
         shutdown: shutdown.clone(),
+        control: Handle::current(),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(node.clone()), &numbers)?;
     let (gateway_address, metrics_address) = (listeners.gateway_address, listeners.metrics_address);
     let metrics_end = CancellationToken::new();
     let metrics = serve_metrics(&gateway, listeners.metrics, metrics_end.clone())?;
     let serve_config = ServeConfig { grace: config.grace_period, ..ServeConfig::default() };
-    let serving = serve(listeners.gateway, move |peer| gateway.service(peer), serve_config, shutdown.clone());
-    let serving = tokio::spawn(serving);
+    let service_for = move |peer| gateway.service(peer);
+    let mut serving = serve_on_cores(listeners.gateway, service_for, serve_config, shutdown.clone())
+        .context("the gateway cannot be served")?;
 
     let started = select! {
         started = first_functions::start(&node, &store, files) => Some(started),
@@ -163,12 +175,12 @@ async fn serve_until(
         Some(Err(_)) => shutdown.cancel(),
         None => {}
     }
-    let drained = serving.await.context("serving ended")?.context("the gateway cannot be served")?;
+    let drained = serving.drained().await.context("the gateway cannot be served")?;
+    // Guests that go on after their answer do so where they were called, so that ends last.
     shut_down(config, &node, store, drained).await?;
+    spawn_blocking(|| serving.end()).await?;
     metrics_end.cancel();
-    tokio::task::spawn_blocking(|| metrics.join())
-        .await?
-        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    spawn_blocking(|| metrics.join()).await?.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
     started.transpose().map(drop)
 }
 

@@ -13,7 +13,8 @@ use hyper::{body::Incoming, service::Service};
 use prometheus::Registry;
 use runtime_api::{CallId, Error, Provider, Result, VersionInfo};
 use runtime_http::{CALL_ID, answer, call_id};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
 
 use crate::{
@@ -37,6 +38,8 @@ pub struct Config {
     pub version: VersionInfo,
     /// Once this is cancelled, `/healthz` says so to whoever sends requests here.
     pub shutdown: CancellationToken,
+    /// Where requests for `/system` and `/ui` are answered, so that no call waits for an upload or a long list.
+    pub control: Handle,
 }
 
 /// The `OpenFaaS` gateway in front of a provider.
@@ -47,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     registry: Registry,
     shutdown: CancellationToken,
+    control: Handle,
     auth: Option<BasicAuth>,
     served_by: HeaderValue,
     open: Router,
@@ -61,13 +65,14 @@ impl Gateway {
     pub fn new(config: Config, provider: Arc<dyn Provider>, registry: &Registry) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(registry).map_err(Error::internal)?);
         let served_by = format!("fawn/{}", config.version.release).try_into().map_err(Error::internal)?;
-        let shutdown = config.shutdown;
+        let (shutdown, control) = (config.shutdown, config.control);
         let backend = Backend::new(provider.clone(), metrics.clone(), config.version, shutdown.clone());
         Ok(Self(Arc::new(Parts {
             provider,
             metrics,
             registry: registry.clone(),
             shutdown,
+            control,
             auth: config.basic_auth.as_ref().map(BasicAuth::new),
             served_by,
             open: backend.open_routes(),
@@ -122,7 +127,7 @@ impl Parts {
         match request.uri().path().split('/').nth(1) {
             Some("function") => functions::call(self, call_id, peer, request).await,
             Some("system" | "ui") => self.protected(&call_id, request).await,
-            _ => answer_from(&self.open, request).await,
+            _ => answer_from(self.open.clone(), request).await,
         }
     }
 
@@ -134,7 +139,9 @@ impl Parts {
         if !self.admits(&request) {
             return refusal().map(CallBody::from);
         }
-        answer_from(&self.protected, request).await
+        let answering = self.control.spawn(answer_from(self.protected.clone(), request));
+        let answered = AbortOnDropHandle::new(answering).await;
+        answered.unwrap_or_else(|error| answer(&Error::internal(error), call_id).map(CallBody::from))
     }
 
     fn admits(&self, request: &Request<Incoming>) -> bool {
@@ -150,9 +157,9 @@ fn stamp(call_id: &CallId) -> (HeaderValue, HeaderValue) {
     (id, HeaderValue::from(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)))
 }
 
-async fn answer_from(routes: &Router, request: Request<Incoming>) -> Response<CallBody> {
+async fn answer_from(routes: Router, request: Request<Incoming>) -> Response<CallBody> {
     let request = request.map(|incoming| RequestBody::new(incoming, Arc::default()));
-    let response = routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
     response.map(|body| CallBody::from(body.map_err(Into::into).boxed_unsync()))
 }
 

@@ -121,7 +121,7 @@ impl Inner {
         let name = checked.name.clone();
         let (told, mut outcome) = oneshot::channel();
         let job = self.jobs.begin(&checked);
-        self.tasks.spawn(self.clone().deploy(checked, job.clone(), told));
+        self.spawn(self.clone().deploy(checked, job.clone(), told));
         match tokio::time::timeout(self.deploy_wait, &mut outcome).await {
             Ok(outcome) => outcome.unwrap_or_else(|_| Err(shutting_down())),
             Err(_) => self.keep_pending(&name, &job, outcome).await,
@@ -145,7 +145,7 @@ impl Inner {
         };
         let Some(job) = self.jobs.begin_if_idle(&checked) else { return };
         let (told, _) = oneshot::channel();
-        self.tasks.spawn(self.clone().deploy(checked, job, told));
+        self.spawn(self.clone().deploy(checked, job, told));
     }
 
     async fn deploy(

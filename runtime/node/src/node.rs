@@ -14,6 +14,7 @@ use runtime_egress::Policy;
 use runtime_oci::{ArtifactSource, ArtifactStore};
 use runtime_store::Store;
 use runtime_wasm::{CompiledModule, Compiler, Engine, InstancePool};
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -54,6 +55,8 @@ pub struct NodeParts {
     pub engine: Engine,
     /// What compiles them.
     pub compiler: Arc<Compiler>,
+    /// Where deployments and house-keeping run.
+    pub runtime: Handle,
 }
 
 /// One machine that runs functions.
@@ -73,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) compiler: Arc<Compiler>,
     pub(crate) tasks: TaskTracker,
+    /// What runs in the background runs here, wherever a call comes in.
+    pub(crate) runtime: Handle,
     pub(crate) shutdown: CancellationToken,
     pub(crate) deploy_wait: Duration,
     pub(crate) rules: NodeRules,
@@ -96,6 +101,7 @@ impl Node {
             engine: parts.engine,
             compiler: parts.compiler,
             tasks: TaskTracker::new(),
+            runtime: parts.runtime,
             shutdown: CancellationToken::new(),
             deploy_wait: config.deploy_wait,
             rules: NodeRules { max_exec_timeout: config.max_exec_timeout, egress: config.egress },
@@ -111,7 +117,7 @@ impl Node {
         for entry in inner.table.all() {
             inner.resume(&entry.name);
         }
-        inner.tasks.spawn(inner.clone().keep_house());
+        inner.spawn(inner.clone().keep_house());
         Ok(Self { inner })
     }
 
@@ -125,6 +131,11 @@ impl Node {
 }
 
 impl Inner {
+    /// In the background, and awaited at the end.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
     /// A function as the store has it. One that this node can no longer run or deploy is kept, and says so.
     fn take_up(&self, name: FunctionName, mut record: Record) -> Entry {
         if let Some(Err(error)) = record.pending.clone().map(|spec| self.rules.check(spec)) {
@@ -221,7 +232,7 @@ impl Inner {
         }
         tracing::info!(function = %entry.name, "woken by a call");
         let (inner, woken) = (self.clone(), entry.clone());
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             if let Err(error) = inner.save_wake(&woken, replicas).await {
                 tracing::warn!(function = %woken.name, %error, "the number of replicas could not be saved");
             }

@@ -1,7 +1,9 @@
 use std::{
     convert::Infallible,
     error::Error,
+    future::pending,
     io,
+    net::TcpStream,
     pin::pin,
     sync::{
         Arc,
@@ -10,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use http::{HeaderValue, Request, Response, header::CONNECTION};
 use http_body::Body;
 use hyper::{
@@ -19,11 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::{
-    net::TcpStream,
-    select,
-    time::{Instant, sleep},
-};
+use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -45,6 +44,18 @@ pub(crate) struct Connection {
     pub(crate) cut: CancellationToken,
 }
 
+/// How far a connection is, as far as its client has no say.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The first request's head is on its way.
+    Fresh,
+    Serving,
+    Draining,
+    /// To be closed once it is idle.
+    Closing,
+    Cut,
+}
+
 /// What the connection and its calls tell each other.
 #[derive(Default)]
 struct Progress {
@@ -56,59 +67,101 @@ impl Connection {
     /// Dropping this drops the call in flight, and that cancels it.
     pub(crate) async fn run<S, B>(self, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
     {
-        if let Err(error) = self.prepare_socket() {
-            debug!(%error, "connection was closed before its first byte");
-            return;
-        }
+        let Self { stream, config, shutdown, cut } = self;
+        let stream = match prepare(stream, &config) {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%error, "connection was closed before its first byte"),
+        };
         let progress = Arc::new(Progress::default());
-        let observer = Arc::clone(&progress);
-        let observed = service_fn(move |request| {
-            observer.called.store(true, Relaxed);
-            let (answer, observer) = (service.call(request), Arc::clone(&observer));
-            async move {
-                let mut response = answer.await?;
-                if observer.draining.load(Relaxed) {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let mut builder = Builder::new();
-        builder.timer(TokioTimer::new()).title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
-        builder.max_header_size(MAX_HEAD_BYTES);
-        builder.header_read_timeout(self.config.idle_timeout);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(self.stream), observed));
-        let mut timer = pin!(sleep(self.config.head_timeout));
-        let mut draining = false;
+        let mut connection =
+            pin!(http(&config).serve_connection(TokioIo::new(stream), observed(service, &progress)));
+        // It is woken for each of its calls. Here only what woke it is looked at, which is hardly ever this.
+        let next = |stage: Stage| stage.next(config.head_timeout, &shutdown, &cut);
+        let mut stages = FuturesUnordered::from_iter([next(Stage::Fresh)]);
         loop {
-            select! {
+            let stage = select! {
                 biased;
+                Some(stage) = stages.next() => stage,
                 result = connection.as_mut() => {
                     return result.unwrap_or_else(|error| debug!(%error, "connection failed"));
                 }
-                () = self.cut.cancelled() => return,
-                () = self.shutdown.cancelled(), if !draining => {
-                    draining = true;
-                    progress.draining.store(true, Relaxed);
-                    timer.as_mut().reset(Instant::now() + LINGER);
-                }
-                () = timer.as_mut(), if !timer.is_elapsed() => {
-                    if draining {
-                        connection.as_mut().graceful_shutdown();
-                    } else if !progress.called.load(Relaxed) {
-                        return debug!("connection sent no request in time");
-                    }
-                }
+            };
+            match stage {
+                Stage::Fresh => {}
+                Stage::Serving if progress.called.load(Relaxed) => {}
+                Stage::Serving => return debug!("connection sent no request in time"),
+                Stage::Draining => progress.draining.store(true, Relaxed),
+                Stage::Closing => connection.as_mut().graceful_shutdown(),
+                Stage::Cut => return,
             }
+            stages.push(next(stage));
         }
     }
+}
 
-    fn prepare_socket(&self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
-        // The kernel closes a connection whose peer takes nothing for that long, even one that answers probes.
-        SockRef::from(&self.stream).set_tcp_user_timeout(Some(self.config.stall_timeout))
+impl Stage {
+    /// The stage after this, once it is reached.
+    async fn next(
+        self,
+        head_timeout: Duration,
+        shutdown: &CancellationToken,
+        cut: &CancellationToken,
+    ) -> Self {
+        let later = async {
+            match self {
+                Self::Fresh => select! {
+                    () = shutdown.cancelled() => Self::Draining,
+                    () = sleep(head_timeout) => Self::Serving,
+                },
+                Self::Serving => shutdown.cancelled().map(|()| Self::Draining).await,
+                Self::Draining => sleep(LINGER).map(|()| Self::Closing).await,
+                Self::Closing | Self::Cut => pending().await,
+            }
+        };
+        select! {
+            () = cut.cancelled() => Self::Cut,
+            stage = later => stage,
+        }
     }
+}
+
+fn prepare(stream: TcpStream, config: &ServeConfig) -> io::Result<tokio::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    // The kernel closes a connection whose peer takes nothing for that long, even one that answers probes.
+    SockRef::from(&stream).set_tcp_user_timeout(Some(config.stall_timeout))?;
+    tokio::net::TcpStream::from_std(stream)
+}
+
+fn http(config: &ServeConfig) -> Builder {
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
+    builder.max_header_size(MAX_HEAD_BYTES);
+    builder.header_read_timeout(config.idle_timeout);
+    builder
+}
+
+/// Notices the first call, and tells a client that the connection ends with its answer.
+fn observed<S, B>(
+    service: S,
+    progress: &Arc<Progress>,
+) -> impl Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
+    B: Body,
+{
+    let progress = Arc::clone(progress);
+    service_fn(move |request| {
+        progress.called.store(true, Relaxed);
+        let progress = Arc::clone(&progress);
+        service.call(request).map(move |answer| {
+            let Ok(mut response) = answer;
+            if progress.draining.load(Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
+    })
 }

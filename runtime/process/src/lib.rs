@@ -3,14 +3,18 @@
 //! Not a framework: each part is a function that `main` calls, and nothing here reads the environment or exits.
 //! Its one invariant: when [`serve`] returns, no connection and no call of that listener is left.
 
+mod accept;
 mod bind;
 mod connection;
+mod cores;
 mod log_queue;
 mod logging;
 mod serve;
+mod share;
 mod signals;
 
-pub use bind::{BindError, bind};
+pub use bind::{BindError, bind, bind_each};
+pub use cores::{Cores, serve_on_cores};
 pub use log_queue::LogGuard;
 pub use logging::{LogError, LogFormat, subscriber};
 pub use serve::{Drained, ServeConfig, serve, serve_on_thread};

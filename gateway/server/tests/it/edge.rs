@@ -31,7 +31,8 @@ impl Edge {
         let provider = FakeProvider::new();
         let version = VersionInfo { sha: "abc123".into(), release: "0.1.0".into() };
         let ending = CancellationToken::new();
-        let config = Config { basic_auth, version, shutdown: ending.clone() };
+        let control = tokio::runtime::Handle::current();
+        let config = Config { basic_auth, version, shutdown: ending.clone(), control };
         let gateway = Gateway::new(config, provider.clone(), &Registry::new()).unwrap();
         let (metrics, shutdown) = (gateway.metrics_endpoint(), CancellationToken::new());
         let listen = || {
@@ -41,7 +42,7 @@ impl Edge {
         let ((address, for_users), (metrics_address, for_metrics)) = (listen(), listen());
         let config = ServeConfig::default();
         let service = move |_| metrics.clone();
-        serve_on_thread("metrics", for_metrics, service, config.clone(), shutdown.clone()).unwrap();
+        serve_on_thread("metrics", for_metrics, service, config, shutdown.clone()).unwrap();
         tokio::spawn(serve(for_users, move |peer| gateway.service(peer), config, shutdown.clone()));
         Self { provider, address, metrics: metrics_address, ending, _running: shutdown.drop_guard() }
     }

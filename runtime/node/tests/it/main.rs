@@ -84,7 +84,8 @@ impl Machine {
             version: VersionInfo { sha: "unknown".into(), release: "0.0.0".into() },
         };
         let store = Store::open(self.folder.path()).unwrap();
-        let parts = NodeParts { store, artifacts, source, engine, compiler: Arc::new(compiler) };
+        let (compiler, runtime) = (Arc::new(compiler), tokio::runtime::Handle::current());
+        let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
         let registry = prometheus::Registry::new();
         let node = Node::start(config, parts, &registry).unwrap();
         Running { node, registry }

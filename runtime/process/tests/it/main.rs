@@ -1,6 +1,8 @@
 //! Serving and draining over real sockets.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cores;
+
 use std::{
     convert::Infallible,
     future::pending,
