@@ -19,6 +19,7 @@ use crate::{
     StdioSettings, World,
 };
 
+mod loaded;
 mod long;
 mod stdio;
 
