@@ -109,8 +109,7 @@ impl InstancePool {
     /// # Errors
     /// `Overloaded` when there is no room for it, `Internal` when the code cannot be loaded.
     pub async fn warm(&self) -> Result<()> {
-        self.hold();
-        self.compiler.load(&self.module.artifact, &self.code).await.map(drop)
+        self.loaded(Instant::now()).await.map(drop)
     }
 
     /// Whether the code is in memory.
@@ -154,8 +153,7 @@ impl InstancePool {
     /// # Errors
     /// `Internal` when the code cannot be loaded or there is no room for an instance.
     pub async fn instantiate(&self) -> Result<()> {
-        let now = Instant::now();
-        let code = self.code(now, now + self.settings.timeout).await?;
+        let code = self.loaded(Instant::now()).await?;
         let (made, _) = code.try_out(&self.engine, &self.settings.limits, self.settings.timeout).await;
         made.map_err(Error::internal)?.map_err(boxed)
     }
@@ -174,15 +172,25 @@ impl InstancePool {
     }
 
     async fn code(&self, now: Instant, deadline: Instant) -> Result<Arc<Code>> {
-        self.hold();
-        if let Some(code) = self.code.get(now) {
+        if let Some(code) = self.code_in_memory(now) {
             return Ok(code);
         }
         let late = |_| {
             Error::TimedOut("the function's code was not loaded within the time allowed for the call".into())
         };
-        let load = self.compiler.load(&self.module.artifact, &self.code);
-        tokio::time::timeout_at(deadline, load).await.map_err(late)?
+        tokio::time::timeout_at(deadline, self.loaded(now)).await.map_err(late)?
+    }
+
+    async fn loaded(&self, now: Instant) -> Result<Arc<Code>> {
+        match self.code_in_memory(now) {
+            Some(code) => Ok(code),
+            None => self.compiler.load(&self.module.artifact, &self.code).await,
+        }
+    }
+
+    fn code_in_memory(&self, now: Instant) -> Option<Arc<Code>> {
+        self.hold();
+        self.code.get(now)
     }
 
     fn hold(&self) {
