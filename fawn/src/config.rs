@@ -14,7 +14,7 @@ use clap::Args;
 use runtime_api::{MemoryQuantity, parse_duration};
 use runtime_egress::Policy;
 use runtime_process::LogFormat;
-use runtime_wasm::MemoryReset;
+use runtime_wasm::{CodeLimits, MemoryReset};
 use serde::Deserialize;
 
 use crate::{memory, registry::Registries, usage::Mistakes};
@@ -82,6 +82,12 @@ pub(crate) struct Settings {
     /// may show one function what another wrote if the kernel swaps or moves memory meanwhile [default: overwrite]
     #[arg(long, env = "FAWN_MEMORY_RESET", value_name = "WAY")]
     memory_reset: Option<String>,
+    /// Memory for code of functions [default: an eighth of this machine's or this cgroup's]
+    #[arg(long, env = "FAWN_CODE_MEMORY", value_name = "QUANTITY")]
+    code_memory: Option<String>,
+    /// How long the code of a function that nobody calls stays in memory [default: 10m]
+    #[arg(long, env = "FAWN_CODE_IDLE", value_name = "DURATION")]
+    code_idle: Option<String>,
     /// Where functions may connect to that have no annotation dev.fawn.egress [default: public]
     #[arg(long, env = "FAWN_EGRESS", value_name = "POLICY")]
     egress: Option<String>,
@@ -111,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) serve_threads: NonZeroUsize,
     pub(crate) memory_budget_bytes: Option<u64>,
     pub(crate) memory_reset: MemoryReset,
+    pub(crate) code_memory_bytes: Option<u64>,
+    pub(crate) code_idle: Duration,
     pub(crate) egress: Policy,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
@@ -186,6 +194,8 @@ impl Settings {
             serve_threads: self.serve_threads.or(file.serve_threads),
             memory_budget: self.memory_budget.or(file.memory_budget),
             memory_reset: self.memory_reset.or(file.memory_reset),
+            code_memory: self.code_memory.or(file.code_memory),
+            code_idle: self.code_idle.or(file.code_idle),
             egress: self.egress.or(file.egress),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
@@ -241,6 +251,8 @@ impl Settings {
                 .unwrap_or_else(|| available_parallelism().unwrap_or(NonZeroUsize::MIN)),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
             memory_reset: memory_reset(self.memory_reset.as_deref().unwrap_or("overwrite"), mistakes),
+            code_memory_bytes: quantity("code-memory", self.code_memory.as_deref(), mistakes),
+            code_idle: duration("code-idle", self.code_idle.as_deref(), mistakes).unwrap_or(CodeLimits::IDLE),
             egress: self.egress.map_or_else(Policy::default, |text| {
                 Policy::parse(&text).unwrap_or_else(|error| {
                     mistakes.push(error.to_string());

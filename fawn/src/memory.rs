@@ -1,4 +1,4 @@
-//! How much memory guests may use together where nobody said so.
+//! How much memory guests may use together, and their code, where nobody said so.
 
 use std::{fs, path::Path};
 
@@ -8,13 +8,22 @@ const DENOMINATOR: u64 = 4;
 
 /// Three quarters of the machine's memory, or of what this process's control group may use.
 pub(crate) fn default_budget_bytes() -> u64 {
+    total_bytes() / DENOMINATOR * NUMERATOR
+}
+
+/// Half of what guests leave.
+pub(crate) fn default_code_bytes() -> u64 {
+    total_bytes() / DENOMINATOR / 2
+}
+
+fn total_bytes() -> u64 {
     let system = rustix::system::sysinfo();
     // The fields' types differ between architectures.
     #[expect(clippy::useless_conversion, reason = "totalram is narrower on 32-bit machines")]
     let machine = u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limit = limit_bytes(&groups, Path::new("/sys/fs/cgroup"));
-    machine.min(limit.unwrap_or(u64::MAX)) / DENOMINATOR * NUMERATOR
+    machine.min(limit.unwrap_or(u64::MAX))
 }
 
 /// Whether the kernel may swap out what this process has in memory.

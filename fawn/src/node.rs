@@ -15,14 +15,21 @@ use runtime_api::VersionInfo;
 use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
 use runtime_oci::ArtifactStore;
 use runtime_store::{Store, write_atomically};
-use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
+use runtime_wasm::{CodeLimits, CompileCommand, Compiler, Engine, EngineConfig};
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{compile_module, config::Config, memory, registry};
 
 /// How long modules are kept that no function names: longer than anyone takes between upload and deploy.
 const GARBAGE_GRACE: Duration = Duration::from_secs(3600);
+
+/// What kernels grant that nobody has tuned.
+const DEFAULT_MAX_MAPPINGS: u64 = 65_530;
+
+/// More modules than most nodes ever call within the idle time.
+const MANY_MODULES: u64 = 1000;
 
 /// Joins store, registry and engine, all within the data directory.
 pub(crate) fn start(
@@ -41,7 +48,8 @@ pub(crate) fn start(
     info!(details = ?engine.facts(), "engine started");
     let key = key(&directory.join("code.key")).context("the key of the machine code cache cannot be used")?;
     let compiler = Compiler::open(engine.clone(), &directory.join("code"), key, compile_command())
-        .map_err(|error| with_cause(error, "the machine code cache"))?;
+        .map_err(|error| with_cause(error, "the machine code cache"))?
+        .with_limits(code_limits(config, engine.slots()));
     let node_config = NodeConfig {
         max_exec_timeout: config.max_exec_timeout,
         egress: config.egress.clone(),
@@ -52,6 +60,36 @@ pub(crate) fn start(
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());
     let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
     Node::start(node_config, parts, metrics).map_err(|error| with_cause(error, "the node"))
+}
+
+/// As much code as memory, mappings and open files have room for.
+fn code_limits(config: &Config, slots: u32) -> CodeLimits {
+    let memory_bytes = config.code_memory_bytes.unwrap_or_else(memory::default_code_bytes);
+    let (mappings, open_files) = (max_mappings(), getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
+    let (by_mappings, by_files) = CodeLimits::modules_within(mappings, open_files, slots);
+    let limits = CodeLimits { memory_bytes, modules: by_mappings.min(by_files), idle: config.code_idle };
+    info!(
+        modules = limits.modules,
+        memory_bytes,
+        idle = ?limits.idle,
+        mappings,
+        open_files,
+        "code of functions is kept in memory within limits"
+    );
+    if limits.modules < MANY_MODULES {
+        let raise = if by_mappings < by_files { "sysctl vm.max_map_count" } else { "ulimit -n" };
+        warn!(
+            modules = limits.modules,
+            raise, "a limit of the kernel's bounds how many modules can be in memory"
+        );
+    }
+    limits
+}
+
+/// Mappings that the kernel grants a process (Linux, Documentation/admin-guide/sysctl/vm.rst).
+fn max_mappings() -> u64 {
+    let text = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(DEFAULT_MAX_MAPPINGS)
 }
 
 /// What this is a build of.

@@ -27,7 +27,8 @@ fn nothing_said_is_a_gateway_for_this_machine() {
     assert_eq!(config.listen.to_string(), LISTEN);
     assert_eq!(config.auth, Auth::DataDirectory);
     assert_eq!(config.max_exec_timeout, Duration::from_secs(900));
-    assert!(config.memory_budget_bytes.is_none());
+    assert!(config.memory_budget_bytes.is_none() && config.code_memory_bytes.is_none());
+    assert_eq!(config.code_idle, Duration::from_secs(600));
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let file = "lisssten = \"x\"\negress = \"10.0.0.1/8\"\nmemory-budget = \"lots\"";
+    let file = "lisssten = \"x\"\negress = \"10.0.0.1/8\"\nmemory-budget = \"lots\"\ncode-memory = \"0\"\ncode-idle = \"0s\"";
     let flags =
         ["--listen=8080", "--skip-tls-verify=https://x/", "--registry-mirror=docker.io", "--log-format=xml"];
     let environment = [("basic_auth", "maybe"), ("upstream_timeout", "-1s")];
@@ -52,6 +53,8 @@ fn all_mistakes_are_told_at_once() {
         "\"lisssten\"",
         "egress policy",
         "memory-budget",
+        "code-memory is nothing",
+        "code-idle \"0s\"",
         "listen \"8080\"",
         "upstream_timeout \"-1s\"",
         "skip-tls-verify \"https://x/\"",

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    edge::{Deployment, Edge},
+    edge::{Deployment, Edge, Plan},
     guests::{built, text},
+    process::eventually,
     streaming::written_later,
 };
 
@@ -103,4 +104,19 @@ async fn an_idle_server_is_small() {
     let resident = edge.process.memory("VmRSS");
     eprintln!("idle: {} KiB", resident / 1024);
     assert!(resident < 40 * MIB, "{} KiB", resident / 1024);
+}
+
+#[tokio::test]
+#[ignore = "run by scripts/test"]
+async fn code_that_nobody_calls_leaves_memory() {
+    let edge = Plan::new().argument("--code-idle=1s").start().await;
+    edge.serve(Deployment::of("second", &edge.upload(text(ECHO_HTTP)).await)).await;
+    for function in ["hello", "second"] {
+        assert_eq!(edge.call(function, "x").await.status, 200);
+    }
+    eventually("no code in memory", async || (edge.metric("fawn_code_modules").await == 0.0).then_some(()))
+        .await;
+    assert_eq!(edge.metric("fawn_functions_loaded").await, 0.0);
+    assert_eq!(edge.metric("fawn_code_evictions_total").await, 0.0);
+    assert_eq!(edge.call("second", "x").await.text(), "x");
 }

@@ -13,6 +13,10 @@ use crate::node::Inner;
 struct NodeMetrics {
     node: Weak<Inner>,
     compiles: IntCounter,
+    code_loads: IntCounter,
+    code_evictions: IntCounter,
+    code_modules: IntGauge,
+    code_memory: IntGauge,
     functions: IntGauge,
     loaded: IntGauge,
     instances: IntGauge,
@@ -22,10 +26,17 @@ struct NodeMetrics {
 
 pub(crate) fn register(node: &Arc<Inner>, registry: &prometheus::Registry) -> Result<()> {
     let gauge = |name: &str, help: &str| IntGauge::new(name, help).map_err(Error::internal);
+    let counter = |name: &str, help: &str| IntCounter::new(name, help).map_err(Error::internal);
     let metrics = NodeMetrics {
         node: Arc::downgrade(node),
-        compiles: IntCounter::new("fawn_compiles_total", "Modules compiled since the start")
-            .map_err(Error::internal)?,
+        compiles: counter("fawn_compiles_total", "Modules compiled since the start")?,
+        code_loads: counter("fawn_code_loads_total", "Modules whose code was loaded, since the start")?,
+        code_evictions: counter(
+            "fawn_code_evictions_total",
+            "Modules whose code had to go before its time for want of room, since the start",
+        )?,
+        code_modules: gauge("fawn_code_modules", "Modules whose code is in memory")?,
+        code_memory: gauge("fawn_code_memory_bytes", "Private memory that loaded code takes, by estimate")?,
         functions: gauge("fawn_functions", "Functions deployed")?,
         loaded: gauge("fawn_functions_loaded", "Functions whose code is in memory")?,
         instances: gauge("fawn_instances", "Instances running now")?,
@@ -36,9 +47,13 @@ pub(crate) fn register(node: &Arc<Inner>, registry: &prometheus::Registry) -> Re
 }
 
 impl NodeMetrics {
-    fn all(&self) -> [&dyn Collector; 6] {
+    fn all(&self) -> [&dyn Collector; 10] {
         [
             &self.compiles,
+            &self.code_loads,
+            &self.code_evictions,
+            &self.code_modules,
+            &self.code_memory,
             &self.functions,
             &self.loaded,
             &self.instances,
@@ -52,7 +67,13 @@ impl NodeMetrics {
         let functions = node.table.all();
         let loaded =
             functions.iter().filter_map(|entry| entry.pool.as_ref()).filter(|pool| pool.is_loaded()).count();
-        self.compiles.inc_by(node.compiler.compiled().saturating_sub(self.compiles.get()));
+        let code = node.compiler.code_usage();
+        let catch_up = |counter: &IntCounter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
+        catch_up(&self.compiles, node.compiler.compiled());
+        catch_up(&self.code_loads, code.loads);
+        catch_up(&self.code_evictions, code.evictions);
+        self.code_modules.set(number(code.modules));
+        self.code_memory.set(number(code.memory_bytes));
         self.functions.set(number(functions.len() as u64));
         self.loaded.set(number(loaded as u64));
         self.instances.set(number(node.engine.slots_in_use().into()));

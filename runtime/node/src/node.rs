@@ -28,6 +28,10 @@ use crate::{
 /// How often content that no function names is looked for.
 const SWEEP: Duration = Duration::from_secs(300);
 
+/// How often code that nobody calls is looked for: four times in its idle time, within these.
+const SHORTEST_COLD_SWEEP: Duration = Duration::from_secs(1);
+const LONGEST_COLD_SWEEP: Duration = Duration::from_secs(60);
+
 /// What an operator can choose of a [`Node`].
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -118,6 +122,7 @@ impl Node {
             inner.resume(&entry.name);
         }
         inner.spawn(inner.clone().keep_house());
+        inner.spawn(inner.clone().drop_cold_code());
         Ok(Self { inner })
     }
 
@@ -187,9 +192,28 @@ impl Inner {
         }
     }
 
+    /// Drops code from memory that nobody has called for a while.
+    async fn drop_cold_code(self: Arc<Self>) {
+        let every = (self.compiler.code_limits().idle / 4).clamp(SHORTEST_COLD_SWEEP, LONGEST_COLD_SWEEP);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+            let (compiler, now) = (self.compiler.clone(), tokio::time::Instant::now());
+            if let Err(error) = tokio::task::spawn_blocking(move || compiler.drop_cold(now)).await {
+                tracing::error!(%error, "code that nobody calls could not be dropped");
+            }
+        }
+    }
+
     async fn check_code(&self) {
+        let mut seen = HashSet::new();
         for entry in self.table.all() {
             let Some(pool) = &entry.pool else { continue };
+            if !seen.insert(pool.module().artifact.digest) {
+                continue;
+            }
             if let Err(error) = self.compiler.compile(&pool.module().artifact).await {
                 tracing::error!(function = %entry.name, %error, "the function's code is not ready");
             }

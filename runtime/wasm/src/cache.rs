@@ -2,6 +2,7 @@
 //! file has not changed since.
 
 use std::{
+    error::Error as _,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -10,8 +11,11 @@ use std::{
     time::Duration,
 };
 
-use runtime_api::Digest;
-use rustix::fs::{Mode, OFlags};
+use runtime_api::{Digest, Error};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{child::Report, engine::Engine};
@@ -46,6 +50,7 @@ struct Stamp {
 pub(crate) struct CheckedCode {
     pub(crate) report: Report,
     file: File,
+    size_bytes: u64,
 }
 
 impl CheckedCode {
@@ -53,6 +58,10 @@ impl CheckedCode {
     pub(crate) fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd;
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 }
 
@@ -92,9 +101,10 @@ impl Cache {
         let file = match open_regular(&self.code_path(digest)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_scarcity(&error) => return Err(error),
             Err(error) => return self.distrust(digest, &error.to_string()),
         };
-        let Some(record) = self.read_record(digest) else {
+        let Some(record) = self.read_record(digest)? else {
             return self.distrust(digest, "has no valid record");
         };
         let metadata = file.metadata()?;
@@ -106,6 +116,7 @@ impl Cache {
             match self.hash(&record.report, &file) {
                 Ok(hash) if hash == record.code_hash => {}
                 Ok(_) => return self.distrust(digest, "was changed"),
+                Err(error) if is_scarcity(&error) => return Err(error),
                 Err(error) => return self.distrust(digest, &error.to_string()),
             }
             let (report, code_hash) = (record.report.clone(), record.code_hash);
@@ -113,7 +124,7 @@ impl Cache {
                 tracing::warn!(%digest, %error, "that machine code was checked cannot be noted, so it is checked again");
             }
         }
-        Ok(Some(CheckedCode { report: record.report, file }))
+        Ok(Some(CheckedCode { report: record.report, size_bytes: metadata.len(), file }))
     }
 
     /// Takes the code that a child wrote, into a file that only this process has ever opened: from now on it is what
@@ -186,8 +197,15 @@ impl Cache {
     }
 
     /// The record of a module, if there is one that we wrote.
-    fn read_record(&self, digest: &Digest) -> Option<Record> {
-        let text = fs::read_to_string(self.record_path(digest)).ok()?;
+    fn read_record(&self, digest: &Digest) -> io::Result<Option<Record>> {
+        match fs::read_to_string(self.record_path(digest)) {
+            Ok(text) => Ok(self.parse_record(digest, &text)),
+            Err(error) if is_scarcity(&error) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn parse_record(&self, digest: &Digest, text: &str) -> Option<Record> {
         let (hash, json) = text.split_once('\n')?;
         let hash = blake3::Hash::from_hex(hash).ok()?;
         // In constant time, as blake3 compares.
@@ -200,6 +218,27 @@ impl Cache {
         hasher.finalize()
     }
 }
+
+/// Whether something failed for want of open files, mappings or memory, which loaded code takes some of.
+pub(crate) fn is_scarce(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(is_scarcity)
+            || error.downcast_ref().is_some_and(|errno| SCARCITIES.contains(errno))
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Says nothing about the file that was to be opened.
+fn is_scarcity(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| SCARCITIES.contains(&errno))
+}
+
+const SCARCITIES: [Errno; 3] = [Errno::NOMEM, Errno::MFILE, Errno::NFILE];
 
 /// Opens a file that is no link, pipe or the like.
 fn open_regular(path: &Path) -> io::Result<File> {

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtxBuilder, p2::bindings::CommandPre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::{
+    cache::CheckedCode,
     engine::Engine,
     inspect::World,
     instance::{Limits, State, Usage, new_store},
@@ -79,6 +80,20 @@ impl Unlinked {
 }
 
 impl Code {
+    /// Maps the code of a module, and links it.
+    #[expect(unsafe_code, reason = "Wasmtime cannot verify machine code, so loading it is unsafe by nature")]
+    pub(crate) fn load(engine: &Engine, checked: &CheckedCode) -> wasmtime::Result<Self> {
+        let world = checked.report.world;
+        // JUSTIFICATION: see `Unlinked::load`.
+        // SAFETY: the path leads to a file opened by `Cache::open_checked`. This process copied it from what our own child
+        // serialized with this very Wasmtime and configuration (both are part of its name), a keyed hash of it was
+        // verified since the machine booted, and it has not changed since. Its inode was made by us with mode 0400 in a
+        // directory of mode 0700; files there are only ever replaced by rename or removed, and the mapping keeps the
+        // inode, so it stays as it is while it is mapped.
+        let code = unsafe { Unlinked::load(engine, world, &checked.path())? };
+        code.link(engine, world)
+    }
+
     /// Makes an instance and calls nothing. Tells, besides the outcome, what that used.
     pub(crate) async fn try_out(
         &self,

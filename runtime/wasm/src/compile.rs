@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    error::Error as _,
     ffi::OsString,
     fs,
     os::unix::process::ExitStatusExt,
@@ -18,13 +19,16 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
     sync::{OwnedMutexGuard, Semaphore},
+    time::Instant,
 };
 
 use crate::{
-    cache::{Cache, CheckedCode},
+    cache::{Cache, CheckedCode, is_scarce},
     child::{Answer, DAMAGED, Job, Report, too_large},
-    engine::Engine,
+    code::Code,
+    engine::{Engine, boxed, overloaded},
     inspect::World,
+    loaded::{CodeLimits, CodeUsage, LoadedCode, SharedCode, estimate},
 };
 
 /// Time that one compilation may take; the largest honest modules need half a minute of an idle core.
@@ -47,7 +51,7 @@ pub struct CompileCommand {
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// Turns modules into machine code, in child processes, once for each digest.
+/// Turns modules into machine code, in child processes, once for each digest, and loads it.
 pub struct Compiler {
     engine: Engine,
     cache: Cache,
@@ -55,6 +59,7 @@ pub struct Compiler {
     turn: Semaphore,
     flights: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     compiled: AtomicU64,
+    loaded: LoadedCode,
 }
 
 /// A module whose machine code lies ready.
@@ -92,7 +97,29 @@ impl Compiler {
             turn: Semaphore::new(1),
             flights: Mutex::new(HashMap::new()),
             compiled: AtomicU64::new(0),
+            loaded: LoadedCode::new(CodeLimits::default()),
         })
+    }
+
+    /// Chooses how much code may be in memory.
+    #[must_use]
+    pub fn with_limits(self, limits: CodeLimits) -> Self {
+        Self { loaded: LoadedCode::new(limits), ..self }
+    }
+
+    /// How much code may be in memory.
+    pub fn code_limits(&self) -> &CodeLimits {
+        self.loaded.limits()
+    }
+
+    /// What code is in memory.
+    pub fn code_usage(&self) -> CodeUsage {
+        self.loaded.usage()
+    }
+
+    /// Drops the code from memory that nobody called for the idle time before `now`. That may take some milliseconds.
+    pub fn drop_cold(&self, now: Instant) {
+        self.loaded.drop_cold(now);
     }
 
     /// Compilations done since the start.
@@ -113,33 +140,100 @@ impl Compiler {
     /// # Errors
     /// [`Error::Invalid`] when the module cannot run here, with the reason.
     pub async fn compile(self: &Arc<Self>, artifact: &Artifact) -> Result<CompiledModule> {
-        let checked = self.checked(artifact).await?;
-        let Report { world, memory_bytes } = checked.report;
+        let alone = self.alone(artifact.digest).await;
+        let Report { world, memory_bytes } =
+            self.checked(artifact, alone, |checked| Ok(checked.report)).await?;
         Ok(CompiledModule { artifact: artifact.clone(), world, memory_bytes })
     }
 
-    /// As [`Compiler::compile`], with the code opened.
-    pub(crate) async fn checked(self: &Arc<Self>, artifact: &Artifact) -> Result<CheckedCode> {
-        // Whoever works on the files of a digest is alone, and stays so until the disk is done, also if the caller
-        // goes away meanwhile.
-        let alone = Arc::new(self.flight(artifact.digest).lock_owned().await);
-        if let Some(code) = self.open_checked(artifact.digest, &alone).await? {
+    /// What all functions of a module share.
+    pub(crate) fn share(&self, digest: Digest) -> Arc<SharedCode> {
+        self.loaded.share(digest)
+    }
+
+    /// Loads a module's code, once for all who wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the kernel lacks room for it, also after some other code was dropped.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        shared: &Arc<SharedCode>,
+    ) -> Result<Arc<Code>> {
+        match self.try_load(artifact, shared).await {
+            Err(error) if is_scarce(&error) => {
+                tracing::warn!(digest = %artifact.digest, error = error.source(), "no room to load code: dropping some");
+                let compiler = self.clone();
+                tokio::task::spawn_blocking(move || compiler.loaded.give_back_some())
+                    .await
+                    .map_err(Error::internal)?;
+            }
+            outcome => return outcome,
+        }
+        self.try_load(artifact, shared).await.map_err(|error| {
+            if !is_scarce(&error) {
+                return error;
+            }
+            tracing::error!(digest = %artifact.digest, error = error.source(), "no room to load code");
+            overloaded(
+                "the node has no room to load the function's code: it is short of open files (ulimit -n), \
+                        mappings (sysctl vm.max_map_count) or memory",
+            )
+        })
+    }
+
+    async fn try_load(self: &Arc<Self>, artifact: &Artifact, shared: &Arc<SharedCode>) -> Result<Arc<Code>> {
+        let alone = self.alone(artifact.digest).await;
+        if let Some(code) = shared.get(Instant::now()) {
             return Ok(code);
+        }
+        let (compiler, shared) = (self.clone(), shared.clone());
+        let load = move |checked: CheckedCode| {
+            let file_bytes = checked.size_bytes();
+            compiler.loaded.make_room(estimate(file_bytes));
+            let code = Arc::new(Code::load(&compiler.engine, &checked).map_err(boxed)?);
+            shared.set(code.clone(), file_bytes, Instant::now());
+            Ok(code)
+        };
+        self.checked(artifact, alone, load).await
+    }
+
+    /// Opens a module's code, compiling it if it must, and does with it what `work` does, on a thread that may block.
+    async fn checked<T: Send + 'static>(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        alone: Alone,
+        work: impl Fn(CheckedCode) -> Result<T> + Clone + Send + 'static,
+    ) -> Result<T> {
+        if let Some(done) = self.open_checked(artifact.digest, &alone, work.clone()).await? {
+            return Ok(done);
         }
         let _turn = self.turn.acquire().await.map_err(Error::internal)?;
         self.run_child(artifact, &alone).await?;
-        let code = self.open_checked(artifact.digest, &alone).await?;
-        code.ok_or_else(|| Error::internal("machine code vanished as it was written"))
+        let done = self.open_checked(artifact.digest, &alone, work).await?;
+        done.ok_or_else(|| Error::internal("machine code vanished as it was written"))
     }
 
-    async fn open_checked(self: &Arc<Self>, digest: Digest, alone: &Alone) -> Result<Option<CheckedCode>> {
+    async fn open_checked<T: Send + 'static>(
+        self: &Arc<Self>,
+        digest: Digest,
+        alone: &Alone,
+        work: impl FnOnce(CheckedCode) -> Result<T> + Send + 'static,
+    ) -> Result<Option<T>> {
         let (compiler, alone) = (self.clone(), alone.clone());
         let open = move || {
-            let checked = compiler.cache.open_checked(&digest);
+            let checked = compiler.cache.open_checked(&digest).map_err(Error::internal);
+            let done = checked.and_then(|checked| checked.map(work).transpose());
             drop(alone);
-            checked
+            done
         };
-        tokio::task::spawn_blocking(open).await.map_err(Error::internal)?.map_err(Error::internal)
+        tokio::task::spawn_blocking(open).await.map_err(Error::internal)?
+    }
+
+    /// Whoever works on the files of a digest is alone, and stays so until the disk is done, also if the caller goes
+    /// away meanwhile.
+    async fn alone(&self, digest: Digest) -> Alone {
+        Arc::new(self.flight(digest).lock_owned().await)
     }
 
     /// One lock for each digest that is being compiled.

@@ -15,6 +15,7 @@ mod guest_log;
 mod http;
 mod inspect;
 mod instance;
+mod loaded;
 mod outgoing;
 mod output;
 mod pool;
@@ -30,6 +31,7 @@ pub use compile::{CompileCommand, CompiledModule, Compiler};
 pub use engine::{Engine, EngineConfig, MAX_MEMORY_BYTES};
 pub use inspect::{Inspection, World, inspect};
 pub use instance::Limits;
+pub use loaded::{CodeLimits, CodeUsage};
 pub use pool::{InstancePool, Settings, StdioSettings};
 pub use shape::MemoryReset;
 

@@ -1,23 +1,22 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use runtime_api::{Error, FunctionName, Invocation, Response, Result, parse_duration};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    cache::CheckedCode,
-    code::{Code, Unlinked},
+    code::Code,
     compile::{CompiledModule, Compiler},
     engine::{Engine, Slot, boxed},
     http,
     instance::Limits,
+    loaded::SharedCode,
     preview1::Environment,
     stdio,
 };
@@ -63,8 +62,9 @@ pub struct InstancePool {
     pub(crate) environment: Arc<Environment>,
     share: Arc<Semaphore>,
     inflight: AtomicU64,
-    code: ArcSwapOption<Code>,
-    loading: tokio::sync::Mutex<()>,
+    code: Arc<SharedCode>,
+    /// Whether the code is wanted in memory for this function's sake.
+    holds_code: AtomicBool,
     tails: TaskTracker,
 }
 
@@ -78,6 +78,7 @@ impl InstancePool {
         settings: Settings,
         tails: TaskTracker,
     ) -> Self {
+        let code = compiler.share(module.artifact.digest);
         let share = (engine.slots() as usize * 3).div_ceil(4).max(1);
         Self {
             engine,
@@ -87,8 +88,8 @@ impl InstancePool {
             settings,
             share: Arc::new(Semaphore::new(share)),
             inflight: AtomicU64::new(0),
-            code: ArcSwapOption::empty(),
-            loading: tokio::sync::Mutex::new(()),
+            code,
+            holds_code: AtomicBool::new(false),
             tails,
         }
     }
@@ -106,14 +107,14 @@ impl InstancePool {
     /// Loads the code, so that the first call need not.
     ///
     /// # Errors
-    /// `Internal` when the code cannot be loaded.
+    /// `Overloaded` when there is no room for it, `Internal` when the code cannot be loaded.
     pub async fn warm(&self) -> Result<()> {
-        self.loaded().await.map(drop)
+        self.loaded(Instant::now()).await.map(drop)
     }
 
     /// Whether the code is in memory.
     pub fn is_loaded(&self) -> bool {
-        self.code.load().is_some()
+        self.holds_code.load(Ordering::Relaxed) && self.code.is_loaded()
     }
 
     /// Calls in flight.
@@ -121,9 +122,12 @@ impl InstancePool {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Drops the code from memory once the calls in flight are done; the next call loads it again.
+    /// Drops the code from memory once the calls in flight are done, unless another function wants it there; the next
+    /// call loads it again.
     pub fn unload(&self) {
-        self.code.store(None);
+        if self.holds_code.swap(false, Ordering::Relaxed) {
+            self.code.let_go();
+        }
     }
 
     /// Calls the function in a fresh instance, with room for `room` calls at once.
@@ -143,7 +147,7 @@ impl InstancePool {
             limit,
             room: Room { _inflight: inflight, _slot: slot },
         };
-        match &*self.code(deadline).await? {
+        match &*self.code(start, deadline).await? {
             Code::Http(pre) => http::call(call, pre, invocation).await,
             Code::Command(pre) => stdio::call(call, stdio::Program::Component(pre), invocation).await,
             Code::Core(pre) => stdio::call(call, stdio::Program::Core(pre), invocation).await,
@@ -156,7 +160,7 @@ impl InstancePool {
     /// # Errors
     /// `Internal` when the code cannot be loaded or there is no room for an instance.
     pub async fn instantiate(&self) -> Result<()> {
-        let code = self.loaded().await?;
+        let code = self.loaded(Instant::now()).await?;
         let (made, _) = code.try_out(&self.engine, &self.settings.limits, self.settings.timeout).await;
         made.map_err(Error::internal)?.map_err(boxed)
     }
@@ -168,46 +172,39 @@ impl InstancePool {
         asked.map_or(self.settings.timeout, |asked| asked.min(self.settings.timeout))
     }
 
-    async fn code(&self, deadline: Instant) -> Result<Arc<Code>> {
-        if let Some(code) = self.code.load_full() {
+    async fn code(&self, now: Instant, deadline: Instant) -> Result<Arc<Code>> {
+        if let Some(code) = self.code_in_memory(now) {
             return Ok(code);
         }
         let late = |_| {
             Error::TimedOut("the function's code was not loaded within the time allowed for the call".into())
         };
-        tokio::time::timeout_at(deadline, self.loaded()).await.map_err(late)?
+        tokio::time::timeout_at(deadline, self.loaded(now)).await.map_err(late)?
     }
 
-    /// The code, loaded once for all who wait for it.
-    async fn loaded(&self) -> Result<Arc<Code>> {
-        let _alone = self.loading.lock().await;
-        if let Some(code) = self.code.load_full() {
-            return Ok(code);
+    async fn loaded(&self, now: Instant) -> Result<Arc<Code>> {
+        match self.code_in_memory(now) {
+            Some(code) => Ok(code),
+            None => self.compiler.load(&self.module.artifact, &self.code).await,
         }
-        let code = self.load().await?;
-        self.code.store(Some(code.clone()));
-        Ok(code)
     }
 
-    async fn load(&self) -> Result<Arc<Code>> {
-        let checked = self.compiler.checked(&self.module.artifact).await?;
-        let engine = self.engine.clone();
-        let load = move || load_code(&engine, &checked);
-        tokio::task::spawn_blocking(load).await.map_err(Error::internal)?.map(Arc::new).map_err(boxed)
+    fn code_in_memory(&self, now: Instant) -> Option<Arc<Code>> {
+        self.hold();
+        self.code.get(now)
+    }
+
+    fn hold(&self) {
+        if !self.holds_code.load(Ordering::Relaxed) && !self.holds_code.swap(true, Ordering::Relaxed) {
+            self.code.hold();
+        }
     }
 }
 
-#[expect(unsafe_code, reason = "Wasmtime cannot verify machine code, so loading it is unsafe by nature")]
-fn load_code(engine: &Engine, checked: &CheckedCode) -> wasmtime::Result<Code> {
-    let world = checked.report.world;
-    // JUSTIFICATION: see `Unlinked::load`.
-    // SAFETY: the path leads to a file opened by `Cache::open_checked`. This process copied it from what our own child
-    // serialized with this very Wasmtime and configuration (both are part of its name), a keyed hash of it was
-    // verified since the machine booted, and it has not changed since. Its inode was made by us with mode 0400 in a
-    // directory of mode 0700; files there are only ever replaced by rename or removed, and the mapping keeps the
-    // inode, so it stays as it is while it is mapped.
-    let code = unsafe { Unlinked::load(engine, world, &checked.path())? };
-    code.link(engine, world)
+impl Drop for InstancePool {
+    fn drop(&mut self) {
+        self.unload();
+    }
 }
 
 /// What one call holds while it runs.

@@ -19,6 +19,7 @@ use crate::{
     StdioSettings, World,
 };
 
+mod loaded;
 mod stdio;
 
 const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";

@@ -213,6 +213,24 @@ async fn zero_replicas_unload_the_code_and_a_call_wakes_it() {
 }
 
 #[tokio::test]
+async fn code_stays_while_one_of_its_functions_is_awake() {
+    let machine = Machine::new();
+    let running = machine.start();
+    running.deploy("one", guests::HELLO_HTTP).await;
+    running.deploy("other", guests::HELLO_HTTP).await;
+    assert_eq!(running.metric("fawn_functions_loaded"), 2.0);
+    assert_eq!(running.metric("fawn_code_modules"), 1.0);
+    running.node.scale(&name("one"), 0).await.unwrap();
+    assert_eq!(running.metric("fawn_functions_loaded"), 1.0);
+    assert_eq!(running.metric("fawn_code_modules"), 1.0);
+    running.node.remove(&name("other")).await.unwrap();
+    assert_eq!(running.metric("fawn_code_modules"), 0.0);
+    assert_eq!(running.metric("fawn_code_memory_bytes"), 0.0);
+    assert_eq!(running.call("one").await.unwrap(), "Hello from Fawn\n");
+    assert_eq!(running.metric("fawn_code_loads_total"), 2.0);
+}
+
+#[tokio::test]
 async fn a_function_has_room_for_replicas_times_max_inflight() {
     let machine = Machine::new();
     let running = machine.start();
