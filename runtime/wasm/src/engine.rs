@@ -17,13 +17,14 @@ use tokio::{
 
 use crate::{
     instance::State,
+    long::LongThreads,
     preview1::{self, Process},
     shape::{MemoryReset, Shape},
     spill::Spill,
 };
 
 /// How long a guest runs before it must give others a turn. Bounds how late a deadline is noticed.
-const EPOCH: Duration = Duration::from_millis(10);
+const EPOCH: Duration = Duration::from_millis(5);
 
 /// Slots that a node begins with: beyond this, memory and not address space is what runs out.
 const DEFAULT_SLOTS: u32 = 1000;
@@ -85,6 +86,7 @@ struct Inner {
     waiting: AtomicUsize,
     memory: Arc<Budget>,
     spill: Arc<Spill>,
+    long_threads: LongThreads,
 }
 
 impl Engine {
@@ -105,7 +107,8 @@ impl Engine {
                             "address space limits the pool"
                         );
                     }
-                    return Self::with(wasmtime, shape, config);
+                    let threads = thread::available_parallelism().map_err(Error::internal)?.get();
+                    return Self::with(wasmtime, shape, config, LongThreads::start(threads)?);
                 }
                 Err(error) => refusal = Some(error),
             }
@@ -118,13 +121,18 @@ impl Engine {
     }
 
     pub(crate) fn with_shape(shape: Shape) -> Result<Self> {
-        // No call is answered there, so there is no output.
+        // No call is answered there, so there is no output and no long guest.
         let config = EngineConfig::new(u64::MAX, PathBuf::new());
         let wasmtime = wasmtime::Engine::new(&shape.wasmtime(&config)).map_err(boxed)?;
-        Self::with(wasmtime, shape, &config)
+        Self::with(wasmtime, shape, &config, LongThreads::start(0)?)
     }
 
-    fn with(wasmtime: wasmtime::Engine, shape: Shape, config: &EngineConfig) -> Result<Self> {
+    fn with(
+        wasmtime: wasmtime::Engine,
+        shape: Shape,
+        config: &EngineConfig,
+        long_threads: LongThreads,
+    ) -> Result<Self> {
         let mut core = wasmtime::Linker::new(&wasmtime);
         preview1::link(&mut core).map_err(boxed)?;
         let mut component = wasmtime::component::Linker::new(&wasmtime);
@@ -142,6 +150,7 @@ impl Engine {
                 waiting: AtomicUsize::new(0),
                 memory: Arc::new(Budget::new(config.memory_budget_bytes)),
                 spill: Spill::new(config.spill_directory.clone(), config.spill_budget_bytes),
+                long_threads,
             }),
         })
     }
@@ -188,6 +197,10 @@ impl Engine {
 
     pub(crate) fn spill(&self) -> &Arc<Spill> {
         &self.inner.spill
+    }
+
+    pub(crate) fn long_threads(&self) -> &LongThreads {
+        &self.inner.long_threads
     }
 
     /// Waits for a slot within the function's own share of them.

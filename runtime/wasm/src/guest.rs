@@ -9,22 +9,20 @@ use std::{
 
 use runtime_api::Error;
 use tokio::time::{Instant, Timeout, timeout_at};
+
 use wasmtime::Store;
 
-use crate::{guest_log::GuestLog, instance::State, pool::Room};
+use crate::{guest_log::GuestLog, instance::State, long::Run, pool::Room};
 
 /// A running guest, with all that its call holds. Dropping it ends it.
 pub(crate) struct Guest {
-    run: Pin<Box<Timeout<BoxedRun>>>,
     ended: Option<Ended>,
+    run: Pin<Box<Timeout<Run<Returned>>>>,
     pub(crate) log: GuestLog,
     pub(crate) deadline: Instant,
     /// The time that it was allowed, for the log.
     pub(crate) limit: Duration,
-    _room: Room,
 }
-
-type BoxedRun = Pin<Box<dyn Future<Output = Returned> + Send>>;
 
 /// A guest that returned. Its store keeps what it left unfinished apart from what it finished.
 pub(crate) struct Returned {
@@ -33,7 +31,8 @@ pub(crate) struct Returned {
 }
 
 enum Ended {
-    Returned(Returned),
+    /// The room is given back after the store.
+    Returned(Returned, #[expect(dead_code, reason = "held until it is dropped")] Room),
     Late,
 }
 
@@ -59,8 +58,8 @@ impl Guest {
         (deadline, limit): (Instant, Duration),
         room: Room,
     ) -> Self {
-        let run: BoxedRun = Box::pin(run);
-        Self { run: Box::pin(timeout_at(deadline, run)), ended: None, log, deadline, limit, _room: room }
+        let run = Run::new(Box::pin(run), room);
+        Self { ended: None, run: Box::pin(timeout_at(deadline, run)), log, deadline, limit }
     }
 
     /// Lets the guest go on. True once it has ended.
@@ -68,7 +67,7 @@ impl Guest {
         if self.ended.is_none()
             && let Poll::Ready(ended) = self.run.as_mut().poll(cx)
         {
-            self.ended = Some(ended.map_or(Ended::Late, Ended::Returned));
+            self.ended = Some(ended.map_or(Ended::Late, |(returned, room)| Ended::Returned(returned, room)));
         }
         self.has_ended()
     }
@@ -81,7 +80,7 @@ impl Guest {
     pub(crate) fn failure(&mut self) -> Option<Failure> {
         match self.ended.as_mut()? {
             Ended::Late => Some(Failure::Late),
-            Ended::Returned(Returned { result, store }) => {
+            Ended::Returned(Returned { result, store }, _) => {
                 let error = result.take()?;
                 Some(Failure::Error(
                     store.data().usage.lacked_room(&error).unwrap_or_else(|| trapped(&error)),

@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{
 
 use crate::{
     engine::{Budget, Engine, overloaded},
+    long::give_way,
     outgoing,
 };
 
@@ -83,8 +84,7 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, mut wasi: WasiCtxBuild
 pub(crate) fn bound<T: 'static>(store: &mut Store<T>, usage: fn(&mut T) -> &mut Usage) {
     store.limiter(move |state| usage(state));
     store.set_epoch_deadline(1);
-    // `yield_now` lets the executor look at its sockets and timers before the guest goes on.
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(give_way()))));
 }
 
 impl WasiView for State {

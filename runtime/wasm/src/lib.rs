@@ -15,6 +15,7 @@ mod guest_log;
 mod http;
 mod inspect;
 mod instance;
+mod long;
 mod outgoing;
 mod output;
 mod pool;

@@ -132,21 +132,14 @@ impl InstancePool {
     /// `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`.
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
         let start = Instant::now();
-        let inflight = Inflight::enter(self.clone(), room)?;
         let limit = self.time_allowed(&invocation);
         let deadline = start + limit;
-        let slot = self.engine.slot(&self.share, deadline).await?;
-        let call = Call {
-            pool: self.clone(),
-            start,
-            deadline,
-            limit,
-            room: Room { _inflight: inflight, _slot: slot },
-        };
-        match &*self.code(deadline).await? {
+        let room = self.room(room, deadline).await?;
+        let call = Call { pool: self.clone(), start, deadline, limit, room };
+        let code = self.code(deadline).await?;
+        match &*code {
             Code::Http(pre) => http::call(call, pre, invocation).await,
-            Code::Command(pre) => stdio::call(call, stdio::Program::Component(pre), invocation).await,
-            Code::Core(pre) => stdio::call(call, stdio::Program::Core(pre), invocation).await,
+            Code::Command(_) | Code::Core(_) => stdio::call(call, code, invocation).await,
         }
     }
 
@@ -159,6 +152,12 @@ impl InstancePool {
         let code = self.loaded().await?;
         let (made, _) = code.try_out(&self.engine, &self.settings.limits, self.settings.timeout).await;
         made.map_err(Error::internal)?.map_err(boxed)
+    }
+
+    /// A place in the function's count, at once, and then in the node's.
+    pub(crate) async fn room(self: &Arc<Self>, room: u64, deadline: Instant) -> Result<Room> {
+        let inflight = Inflight::enter(self.clone(), room)?;
+        Ok(Room { _slot: self.engine.slot(&self.share, deadline).await?, inflight })
     }
 
     /// `X-Timeout` can shorten the time, never lengthen it or switch the limit off.
@@ -233,7 +232,13 @@ impl Call {
 /// A call's place in the function's and in the node's count; given back when dropped.
 pub(crate) struct Room {
     _slot: Slot,
-    _inflight: Inflight,
+    inflight: Inflight,
+}
+
+impl Room {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inflight.0.engine
+    }
 }
 
 struct Inflight(Arc<InstancePool>);

@@ -1,17 +1,22 @@
 //! Calls of command modules: body on standard input, answer on standard output (`OpenFaaS` classic-watchdog).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use runtime_api::{Body, Error, Invocation, Response, Result, full};
+use tokio::time::{Instant, timeout_at};
 use wasmtime::Store;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre};
 
 use crate::{
     cgi,
+    code::Code,
     engine::overloaded,
     guest_log::GuestLog,
     instance::{State, Usage, new_store},
+    long::{BoxedRun, Run},
     output::{Buffer, Failure, Output},
     pool::{Call, StdioSettings},
     preview1::{self, Process},
@@ -19,52 +24,53 @@ use crate::{
     stdin::Stdin,
 };
 
-/// The two forms of a command.
-pub(crate) enum Program<'a> {
-    Component(&'a CommandPre<State>),
-    Core(&'a preview1::Program),
-}
-
 /// How a command ended.
 enum End {
     Exit(i32),
     Trap(wasmtime::Error),
-    Late,
 }
 
 /// Runs a command to its end and answers with its output.
-pub(crate) async fn call(call: Call, program: Program<'_>, invocation: Invocation) -> Result<Response> {
+pub(crate) async fn call(call: Call, code: Arc<Code>, invocation: Invocation) -> Result<Response> {
     let Invocation { function, call_id, request } = invocation;
     let log = GuestLog::new(&function, &call_id);
-    let (end, output, headers) = match program {
-        Program::Component(pre) => run_component(&call, pre, request, &log).await?,
-        Program::Core(program) => run_core(&call, program, request, &log).await?,
+    let run = match &*code {
+        Code::Core(_) => core_run(&call, code, request, &log),
+        Code::Command(_) | Code::Http(_) => component_run(&call, code, request, &log),
     };
-    answer(&call, end, output, &headers, &log).await
+    let Call { pool, start, deadline, limit, room } = call;
+    let (end, output, headers) = match timeout_at(deadline, Run::new(run, room)).await {
+        Ok((ran, _)) => ran?,
+        Err(_) => {
+            log.late(limit);
+            return Ok(killed());
+        }
+    };
+    answer(&pool.settings.stdio, start, end, output, &headers, &log).await
 }
 
 /// How it ended, what it wrote, and the request's headers.
 type Ran = Result<(End, Buffer, HeaderMap)>;
 
-async fn run_core(
-    call: &Call,
-    program: &preview1::Program,
-    request: http::Request<Body>,
-    log: &GuestLog,
-) -> Ran {
+fn core_run(call: &Call, code: Arc<Code>, request: http::Request<Body>, log: &GuestLog) -> BoxedRun<Ran> {
     let mut store = preview1::new_store(call.engine(), Process::new(call, request, log));
-    let end = end(call, program.run(&mut store)).await;
-    // Gives the instance back before the answer is read.
-    let Process { output, request, usage, .. } = store.into_data();
-    Ok((end.unless_lacking_room(&usage)?, output, request.headers))
+    Box::pin(async move {
+        let result = match &*code {
+            Code::Core(program) => program.run(&mut store).await,
+            Code::Command(_) | Code::Http(_) => Err(wasmtime::format_err!("it is no command module")),
+        };
+        // Gives the instance back before the answer is read.
+        let Process { output, request, usage, .. } = store.into_data();
+        Ok((end(result, &usage)?, output, request.headers))
+    })
 }
 
-async fn run_component(
+fn component_run(
     call: &Call,
-    pre: &CommandPre<State>,
+    code: Arc<Code>,
     request: http::Request<Body>,
     log: &GuestLog,
-) -> Ran {
+) -> BoxedRun<Ran> {
     let settings = &call.pool.settings;
     let output = Output::new(settings.stdio.max_output_bytes, call.engine().spill().clone());
     let mut wasi = WasiCtxBuilder::new();
@@ -80,10 +86,15 @@ async fn run_component(
     }
     wasi.stdin(Stdin::new(body));
     let mut store = new_store(call.engine(), &settings.limits, wasi);
-    let end = end(call, run(pre, &mut store)).await;
-    // Gives the instance back before the answer is read.
-    let end = end.unless_lacking_room(&store.into_data().usage)?;
-    Ok((end, output.take(), parts.headers))
+    Box::pin(async move {
+        let result = match &*code {
+            Code::Command(pre) => run(pre, &mut store).await,
+            Code::Core(_) | Code::Http(_) => Err(wasmtime::format_err!("it is no command component")),
+        };
+        // Gives the instance back before the answer is read.
+        let end = end(result, &store.into_data().usage)?;
+        Ok((end, output.take(), parts.headers))
+    })
 }
 
 async fn run(pre: &CommandPre<State>, store: &mut Store<State>) -> wasmtime::Result<()> {
@@ -92,48 +103,28 @@ async fn run(pre: &CommandPre<State>, store: &mut Store<State>) -> wasmtime::Res
     result.map_err(|()| I32Exit(1).into())
 }
 
-async fn end(call: &Call, run: impl Future<Output = wasmtime::Result<()>>) -> End {
-    match tokio::time::timeout_at(call.deadline, run).await {
-        Ok(Ok(())) => End::Exit(0),
-        Ok(Err(error)) => ended(error),
-        Err(_) => End::Late,
-    }
-}
-
-impl End {
-    /// What ended for want of room on the node can be tried again.
-    fn unless_lacking_room(self, usage: &Usage) -> Result<Self> {
-        match &self {
-            Self::Trap(error) => usage.lacked_room(error).map_or(Ok(self), Err),
-            Self::Exit(_) | Self::Late => Ok(self),
-        }
-    }
-}
-
-fn ended(error: wasmtime::Error) -> End {
+/// What ended for want of room on the node can be tried again.
+fn end(result: wasmtime::Result<()>, usage: &Usage) -> Result<End> {
+    let Err(error) = result else { return Ok(End::Exit(0)) };
     match error.downcast_ref::<I32Exit>() {
         // A process can tell no more than its status's low 8 bits.
-        Some(I32Exit(status)) => End::Exit(status & 0xff),
-        None => End::Trap(error),
+        Some(I32Exit(status)) => Ok(End::Exit(status & 0xff)),
+        None => usage.lacked_room(&error).map_or(Ok(End::Trap(error)), Err),
     }
 }
 
 async fn answer(
-    call: &Call,
+    settings: &StdioSettings,
+    call_start: Instant,
     end: End,
     output: Buffer,
     request: &HeaderMap,
     log: &GuestLog,
 ) -> Result<Response> {
-    let settings = &call.pool.settings.stdio;
     let (status, prefix) = match &end {
         End::Exit(0) => (StatusCode::OK, String::new()),
         End::Exit(status) => (StatusCode::INTERNAL_SERVER_ERROR, format!("exit status {status}\n")),
         End::Trap(_) => (StatusCode::INTERNAL_SERVER_ERROR, "signal: aborted\n".to_owned()),
-        End::Late => {
-            log.late(call.limit);
-            return Ok(killed());
-        }
     };
     let output = output.finish(Bytes::from(prefix)).await.map_err(lost)?;
     if let End::Trap(error) = &end {
@@ -148,7 +139,7 @@ async fn answer(
         headers.insert("x-error-code", HeaderValue::from_static("guest-trap"));
     }
     if status.is_success() {
-        let seconds = format!("{:.6}", call.start.elapsed().as_secs_f64());
+        let seconds = format!("{:.6}", call_start.elapsed().as_secs_f64());
         headers.insert("x-duration-seconds", HeaderValue::try_from(seconds).map_err(Error::internal)?);
     }
     Ok(response)
