@@ -14,10 +14,10 @@ use clap::Args;
 use runtime_api::{MemoryQuantity, parse_duration};
 use runtime_egress::Policy;
 use runtime_process::LogFormat;
-use runtime_wasm::{CodeLimits, MemoryReset};
+use runtime_wasm::CodeLimits;
 use serde::Deserialize;
 
-use crate::{memory, registry::Registries, usage::Mistakes};
+use crate::{registry::Registries, usage::Mistakes};
 
 /// Where `OpenFaaS` gateways listen; on this machine only, until somebody says otherwise.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -78,10 +78,6 @@ pub(crate) struct Settings {
     /// Guest memory in use at once [default: three quarters of this machine's or this cgroup's]
     #[arg(long, env = "FAWN_MEMORY_BUDGET", value_name = "QUANTITY")]
     memory_budget: Option<String>,
-    /// How a call's memory is made fresh for the next: overwrite, or scan, which is faster for large functions, but
-    /// may show one function what another wrote if the kernel swaps or moves memory meanwhile [default: overwrite]
-    #[arg(long, env = "FAWN_MEMORY_RESET", value_name = "WAY")]
-    memory_reset: Option<String>,
     /// Memory for code of functions [default: an eighth of this machine's or this cgroup's]
     #[arg(long, env = "FAWN_CODE_MEMORY", value_name = "QUANTITY")]
     code_memory: Option<String>,
@@ -116,7 +112,6 @@ pub(crate) struct Config {
     pub(crate) grace_period: Duration,
     pub(crate) serve_threads: NonZeroUsize,
     pub(crate) memory_budget_bytes: Option<u64>,
-    pub(crate) memory_reset: MemoryReset,
     pub(crate) code_memory_bytes: Option<u64>,
     pub(crate) code_idle: Duration,
     pub(crate) egress: Policy,
@@ -193,7 +188,6 @@ impl Settings {
             grace_period: self.grace_period.or(file.grace_period),
             serve_threads: self.serve_threads.or(file.serve_threads),
             memory_budget: self.memory_budget.or(file.memory_budget),
-            memory_reset: self.memory_reset.or(file.memory_reset),
             code_memory: self.code_memory.or(file.code_memory),
             code_idle: self.code_idle.or(file.code_idle),
             egress: self.egress.or(file.egress),
@@ -250,7 +244,6 @@ impl Settings {
                 .serve_threads
                 .unwrap_or_else(|| available_parallelism().unwrap_or(NonZeroUsize::MIN)),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
-            memory_reset: memory_reset(self.memory_reset.as_deref().unwrap_or("overwrite"), mistakes),
             code_memory_bytes: quantity("code-memory", self.code_memory.as_deref(), mistakes),
             code_idle: duration("code-idle", self.code_idle.as_deref(), mistakes).unwrap_or(CodeLimits::IDLE),
             egress: self.egress.map_or_else(Policy::default, |text| {
@@ -305,24 +298,6 @@ pub(crate) fn quantity(name: &str, text: Option<&str>, mistakes: &mut Vec<String
         Err(error) => mistakes.push(error.to_string()),
     }
     None
-}
-
-fn memory_reset(text: &str, mistakes: &mut Vec<String>) -> MemoryReset {
-    match text {
-        "overwrite" => {}
-        "scan" if !MemoryReset::scan_is_available() => {
-            mistakes.push("memory-reset scan needs Linux 6.7: use overwrite".to_owned());
-        }
-        "scan" if memory::may_be_swapped() => {
-            mistakes.push(
-                "memory-reset scan is not safe with swap: switch it off (swapoff -a), or use overwrite"
-                    .to_owned(),
-            );
-        }
-        "scan" => return MemoryReset::Scan,
-        _ => mistakes.push(format!("memory-reset {text:?} is neither overwrite nor scan")),
-    }
-    MemoryReset::Overwrite
 }
 
 fn log_format(text: &str, mistakes: &mut Vec<String>) -> LogFormat {

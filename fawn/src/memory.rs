@@ -26,17 +26,6 @@ fn total_bytes() -> u64 {
     machine.min(limit.unwrap_or(u64::MAX))
 }
 
-/// Whether the kernel may swap out what this process has in memory.
-pub(crate) fn may_be_swapped() -> bool {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    rustix::system::sysinfo().totalswap > 0 && !group_forbids_swap(&groups, Path::new("/sys/fs/cgroup"))
-}
-
-fn group_forbids_swap(groups: &str, root: &Path) -> bool {
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-    group.and_then(|group| lowest(&root.join(group), root, "memory.swap.max")) == Some(0)
-}
-
 /// The lowest limit from the process's group upwards (Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1).
 fn limit_bytes(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().filter_map(|line| {
@@ -87,16 +76,6 @@ mod tests {
         fs::write(group.join("memory.limit_in_bytes"), "268435456\n").unwrap();
         assert_eq!(limit_bytes("5:cpu,cpuacct:/y\n4:memory:/docker/x\n", root.path()), Some(256 << 20));
         assert_eq!(limit_bytes("", root.path()), None);
-    }
-
-    #[test]
-    fn a_group_can_forbid_swap() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("a/b")).unwrap();
-        let forbidden = || group_forbids_swap("0::/a/b\n", root.path());
-        assert!(!forbidden());
-        fs::write(root.path().join("a/memory.swap.max"), "0\n").unwrap();
-        assert!(forbidden());
     }
 
     #[test]

@@ -42,9 +42,8 @@ pub(crate) fn start(
     let source = Arc::new(registry::open(config.registries.clone(), artifacts.clone())?);
     let budget = config.memory_budget_bytes.unwrap_or_else(memory::default_budget_bytes);
     let spill = spill_directory(directory).context("the directory for large output cannot be used")?;
-    let engine_config =
-        EngineConfig { memory_reset: config.memory_reset, ..EngineConfig::new(budget, spill) };
-    let engine = Engine::start(&engine_config).map_err(|error| with_cause(error, "the engine"))?;
+    let engine =
+        Engine::start(&EngineConfig::new(budget, spill)).map_err(|error| with_cause(error, "the engine"))?;
     info!(details = ?engine.facts(), "engine started");
     let key = key(&directory.join("code.key")).context("the key of the machine code cache cannot be used")?;
     let compiler = Compiler::open(engine.clone(), &directory.join("code"), key, compile_command())

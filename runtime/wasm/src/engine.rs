@@ -19,7 +19,7 @@ use crate::{
     instance::State,
     long::LongThreads,
     preview1::{self, Process},
-    shape::{MemoryReset, Shape},
+    shape::Shape,
     spill::Spill,
 };
 
@@ -53,8 +53,6 @@ pub struct EngineConfig {
     pub spill_directory: PathBuf,
     /// Output on disk at once on the whole node, in bytes.
     pub spill_budget_bytes: u64,
-    /// How memory becomes fresh again.
-    pub memory_reset: MemoryReset,
 }
 
 impl EngineConfig {
@@ -65,7 +63,6 @@ impl EngineConfig {
             memory_budget_bytes,
             spill_directory,
             spill_budget_bytes: DEFAULT_SPILL_BYTES,
-            memory_reset: MemoryReset::Overwrite,
         }
     }
 }

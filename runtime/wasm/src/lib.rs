@@ -34,7 +34,6 @@ pub use inspect::{Inspection, World, inspect};
 pub use instance::Limits;
 pub use loaded::{CodeLimits, CodeUsage};
 pub use pool::{InstancePool, Settings, StdioSettings};
-pub use shape::MemoryReset;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::engine::{EngineConfig, MAX_MEMORY_BYTES};
 
@@ -21,41 +21,12 @@ const TABLE_RESIDENT_BYTES: usize = 64 << 10;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// How the memory that one call wrote becomes a fresh instance's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryReset {
-    /// The first 128 KiB are written over, which costs a small function neither a system call nor a page fault; what is
-    /// beyond is given back to the kernel.
-    Overwrite,
-    /// The kernel is asked which pages were written, and those are written over, up to 1 MiB of them
-    /// (Linux `PAGEMAP_SCAN`). That is faster for large functions, but a page is missed, and keeps what the last call
-    /// wrote, if the kernel has it swapped out or is just moving it, as it does to defragment memory. So it is only for
-    /// nodes without swap, and for functions that may know of each other.
-    Scan,
-}
-
-impl MemoryReset {
-    /// Whether the kernel can be asked (Linux 6.7).
-    pub fn scan_is_available() -> bool {
-        PoolingAllocationConfig::is_pagemap_scan_available()
-    }
-
-    /// As operators write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Overwrite => "overwrite",
-            Self::Scan => "scan",
-        }
-    }
-
-    /// What stays resident of a slot, where memory is not scarcer than that.
-    fn resident_bytes(self) -> u64 {
-        match self {
-            Self::Overwrite => 128 << 10,
-            Self::Scan => 1 << 20,
-        }
-    }
-}
+/// Bytes of a memory that are written over when an instance is gone. What lies beyond is given back to the kernel, but
+/// this costs a small function neither a system call nor a page fault.
+///
+/// Asking the kernel which pages were written (Linux `PAGEMAP_SCAN`) would be faster for large functions, but Wasmtime
+/// takes a page that the kernel is just moving, as it does to defragment memory, for one that was not written.
+const RESIDENT_BYTES: u64 = 128 << 10;
 
 /// What compiled code depends on besides Wasmtime's version. The compiling process is told, so that both agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +53,7 @@ impl Shape {
     /// What a slot may keep resident: all slots together no more than a quarter of the memory that guests may use.
     pub(crate) fn resident_bytes(self, config: &EngineConfig) -> u64 {
         let share = config.memory_budget_bytes / 4 / u64::from(self.slots.max(1));
-        share.min(config.memory_reset.resident_bytes()) / PAGE_BYTES * PAGE_BYTES
+        share.min(RESIDENT_BYTES) / PAGE_BYTES * PAGE_BYTES
     }
 
     /// What an operator may want to know of it.
@@ -91,7 +62,6 @@ impl Shape {
             ("instanceSlots", self.slots.to_string()),
             ("boundsChecks", self.checks_bounds().to_string()),
             ("guestMemoryBytes", config.memory_budget_bytes.to_string()),
-            ("memoryReset", config.memory_reset.name().to_owned()),
             ("residentBytesPerSlot", self.resident_bytes(config).to_string()),
         ];
         facts.map(|(name, value)| (name.to_owned(), value)).into()
@@ -113,10 +83,6 @@ impl Shape {
             .table_elements(TABLE_ELEMENTS)
             .linear_memory_keep_resident(bytes(self.resident_bytes(config)))
             .table_keep_resident(TABLE_RESIDENT_BYTES)
-            .pagemap_scan(match config.memory_reset {
-                MemoryReset::Overwrite => Enabled::No,
-                MemoryReset::Scan => Enabled::Yes,
-            })
             .max_unused_warm_slots(slots);
         let mut wasmtime = wasmtime::Config::new();
         wasmtime
@@ -142,13 +108,10 @@ mod tests {
     #[test]
     fn little_memory_keeps_little_resident() {
         let shape = Shape { slots: 1000, reservation_bytes: FULL_RESERVATION };
-        let resident = |budget, memory_reset| {
-            shape.resident_bytes(&EngineConfig { memory_reset, ..EngineConfig::new(budget, PathBuf::new()) })
-        };
-        assert_eq!(resident(16 << 30, MemoryReset::Overwrite), 128 << 10);
-        assert_eq!(resident(16 << 30, MemoryReset::Scan), 1 << 20);
-        assert_eq!(resident(256 << 20, MemoryReset::Scan), 64 << 10);
-        assert_eq!(resident(1 << 20, MemoryReset::Overwrite), 0);
+        let resident = |budget| shape.resident_bytes(&EngineConfig::new(budget, PathBuf::new()));
+        assert_eq!(resident(16 << 30), 128 << 10);
+        assert_eq!(resident(256 << 20), 64 << 10);
+        assert_eq!(resident(1 << 20), 0);
     }
 
     #[test]
