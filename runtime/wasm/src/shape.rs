@@ -19,6 +19,10 @@ const TABLE_ELEMENTS: usize = 100_000;
 /// Bytes of a table that are written over.
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
 
+/// Idle slots for each core that stay as their last function needs them. More than that, and functions that are called
+/// now and then hold memory while they sleep.
+const WARM_SLOTS: u32 = 16;
+
 const PAGE_BYTES: u64 = 4096;
 
 /// Bytes of a memory that are written over when an instance is gone. What lies beyond is given back to the kernel, but
@@ -83,7 +87,7 @@ impl Shape {
             .table_elements(TABLE_ELEMENTS)
             .linear_memory_keep_resident(bytes(self.resident_bytes(config)))
             .table_keep_resident(TABLE_RESIDENT_BYTES)
-            .max_unused_warm_slots(slots);
+            .max_unused_warm_slots(warm_slots().min(slots));
         let mut wasmtime = wasmtime::Config::new();
         wasmtime
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
@@ -92,11 +96,20 @@ impl Shape {
             .epoch_interruption(true)
             .concurrency_support(false)
             .wasm_memory64(false)
+            // Nothing but Wasmtime looks into the stacks of guests, and Wasmtime does not need these.
+            .native_unwind_info(false)
+            .generate_address_map(false)
             .async_stack_size(1 << 20)
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
         wasmtime
     }
+}
+
+/// The pool shares its slots out among the cores.
+fn warm_slots() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    WARM_SLOTS.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
