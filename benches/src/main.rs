@@ -6,11 +6,13 @@
 mod answer;
 mod api;
 mod bench;
+mod calls;
 mod cold;
 mod connection;
 mod goals;
 mod guests;
 mod instances;
+mod instructions;
 mod load;
 mod noisy;
 mod process;
@@ -68,6 +70,23 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Counts the instructions of a warm call with valgrind, and prints what has changed
+    Instructions {
+        /// The counts of before
+        #[arg(long, value_name = "FILE", default_value = "benches/instructions.json")]
+        file: PathBuf,
+        /// Puts the counts of now in their place
+        #[arg(long)]
+        write: bool,
+    },
+    /// Makes warm calls in this process, and nothing else
+    #[command(hide = true)]
+    Calls {
+        kind: calls::Kind,
+        count: u32,
+        #[arg(long)]
+        valgrind: Option<PathBuf>,
+    },
     /// Serves with nothing but hyper
     #[command(hide = true)]
     Reference { mode: Mode },
@@ -83,6 +102,8 @@ fn main() -> Result<()> {
     let options = Options::parse();
     match options.command {
         Some(Command::Reference { mode }) => reference::serve(mode),
+        Some(Command::Instructions { file, write }) => instructions::count(&file, write),
+        Some(Command::Calls { kind, count, valgrind }) => calls::make(kind, count, valgrind),
         Some(Command::Instances { rounds, count }) => instances::make(rounds, count),
         Some(Command::CompileModule) => Ok(runtime_wasm::compile_child(stdin().lock())?),
         None => measure(options),

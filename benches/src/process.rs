@@ -79,14 +79,14 @@ pub(crate) fn load_average() -> Result<String> {
     Ok(load.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }
 
-fn version(program: &Path) -> Result<String> {
+pub(crate) fn version(program: &Path) -> Result<String> {
     let output = Command::new(program).arg("--version").output();
     let output = output.with_context(|| format!("cannot run {}", program.display()))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }
 
 /// The folder that cargo put a program in, which has the profile's name.
-fn profile(program: &Path) -> String {
+pub(crate) fn profile(program: &Path) -> String {
     let folder = program.parent().and_then(Path::file_name).unwrap_or_default();
     folder.to_string_lossy().into_owned()
 }
