@@ -21,7 +21,10 @@ use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
 use runtime_oci::{ArtifactStore, DEFAULT_MAX_MODULE_BYTES, Registry, RegistryConfig};
 use runtime_store::Store;
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    runtime::Handle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -68,6 +71,7 @@ pub(crate) fn make(kind: Kind, count: u32, valgrind: Option<PathBuf>) -> Result<
             basic_auth: None,
             version: version(),
             shutdown: CancellationToken::new(),
+            control: Handle::current(),
         };
         let gateway = Gateway::new(config, Arc::new(node), &prometheus::Registry::new())?;
         let (mut client, server) = tokio::io::duplex(64 << 10);
@@ -113,7 +117,8 @@ fn start(folder: &Path, engine: Engine, valgrind: Option<PathBuf>) -> Result<Nod
         garbage_grace: Duration::from_secs(3600),
         version: version(),
     };
-    let parts = NodeParts { store, artifacts, source, engine, compiler: Arc::new(compiler) };
+    let (compiler, runtime) = (Arc::new(compiler), Handle::current());
+    let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
     Node::start(config, parts, &prometheus::Registry::new()).context("the node cannot be started")
 }
 
