@@ -86,7 +86,8 @@ async fn a_guest_that_calls_the_host_for_ever_lets_others_have_their_turn() {
     }
     assert!(!reading.is_finished(), "neighbours answer meanwhile");
     assert_eq!(reading.await.unwrap().unwrap().status(), 408);
-    assert_eq!((bench.engine.slots_in_use(), bench.engine.memory_in_use_bytes()), (0, 0));
+    bench.at_rest().await;
+    assert_eq!(bench.engine.memory_in_use_bytes(), 0);
 }
 
 /// What is logged on this thread.
