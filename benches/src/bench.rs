@@ -62,6 +62,7 @@ impl Extent {
 pub(crate) struct Bench {
     pub(crate) fawn: PathBuf,
     pub(crate) wasmtime: Option<PathBuf>,
+    pub(crate) workerd: Option<PathBuf>,
     pub(crate) guests: Guests,
     /// Why there is no JavaScript among them.
     pub(crate) no_js: String,
@@ -86,6 +87,7 @@ impl Bench {
         let (mut servers, mut subjects) = (Vec::new(), Vec::new());
         self.start_bare(&mut servers, &mut subjects)?;
         self.start_wasmtime(&mut servers, &mut subjects)?;
+        self.start_workerd(&mut servers, &mut subjects)?;
         let fawn = self.start_fawn(&mut subjects)?;
         subjects.sort_by_key(|subject| subject.work);
         let mut subjects = Subjects(subjects);
@@ -153,6 +155,15 @@ impl Bench {
             subjects.push(Subject::new(work, WASMTIME, target, server.pid));
             servers.push(server);
         }
+        Ok(())
+    }
+
+    fn start_workerd(&self, servers: &mut Vec<Server>, subjects: &mut Vec<Subject>) -> Result<()> {
+        let Some(workerd) = &self.workerd else { return Ok(()) };
+        let server = Server::workerd(workerd, self.folder.path())?;
+        let target = get(&server, "/", HELLO_JS);
+        subjects.push(Subject::new(Work::JavaScript, By::Peer("workerd, reused"), target, server.pid));
+        servers.push(server);
         Ok(())
     }
 

@@ -60,6 +60,9 @@ struct Options {
     /// The wasmtime binary [default: the one on the PATH]
     #[arg(long, value_name = "FILE")]
     wasmtime: Option<PathBuf>,
+    /// The workerd binary, from npm [default: the one on the PATH]
+    #[arg(long, value_name = "FILE")]
+    workerd: Option<PathBuf>,
     /// The JavaScript guest [default: what fawn/tests/guests/build has built last]
     #[arg(long, value_name = "FILE")]
     js: Option<PathBuf>,
@@ -113,6 +116,7 @@ fn main() -> Result<()> {
 fn measure(options: Options) -> Result<()> {
     let fawn = options.fawn.map_or_else(server::newest_fawn, Ok)?;
     let wasmtime = options.wasmtime.or_else(|| server::find_program("wasmtime"));
+    let workerd = options.workerd.or_else(|| server::find_program("workerd"));
     let js = options.js.or_else(|| guests::find_js(&cache()?.join("guests"))).filter(|_| !options.quick);
     let no_js = if options.quick {
         "left out of a quick run"
@@ -127,6 +131,7 @@ fn measure(options: Options) -> Result<()> {
     let bench = Bench {
         fawn,
         wasmtime,
+        workerd,
         guests: Guests::read(js.as_deref())?,
         no_js: no_js.into(),
         extent: if options.quick { Extent::QUICK } else { Extent::FULL },

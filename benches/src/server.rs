@@ -15,6 +15,20 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a server may take to say that it is ready, or to stop. `wasmtime serve` compiles meanwhile.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+const WORKERD: &str = r#"using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [(name = "main", worker = .hello)],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
+);
+const hello :Workerd.Worker = (
+  modules = [(
+    name = "worker",
+    esModule = "export default { fetch() { return new Response('hello from JavaScript\\n'); } }",
+  )],
+  compatibilityDate = "2024-01-01",
+);
+"#;
+
 /// A server in a process of its own. It is killed when this is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -38,6 +52,17 @@ impl Server {
         command.args(["serve", "-Opooling-allocator=y", "--addr=127.0.0.1:0"]).args(needs).arg(component);
         command.stdout(Stdio::null()).stderr(stderr);
         Self::start(command, output, "Serving HTTP on ")
+    }
+
+    /// workerd with a worker that says what JavaScript says elsewhere. It has one thread, and its worker outlives calls.
+    pub(crate) fn workerd(program: &Path, folder: &Path) -> Result<Self> {
+        let (output, stdout) = io::pipe()?;
+        let config = folder.join("workerd.capnp");
+        fs::write(&config, WORKERD)?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--control-fd=1"]).arg(&config).stdout(stdout);
+        // It tells its port alone.
+        Self::start(command, output, "{\"event\":\"listen\",\"socket\":\"http\",\"port\":")
     }
 
     /// `fawn up` with one function. Its log goes to a file beside its data.
@@ -103,7 +128,10 @@ fn ready_address(output: io::PipeReader, ready: &str) -> Result<SocketAddr> {
     let (begin, mut said) = (Instant::now(), String::new());
     while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(begin.elapsed())) {
         if let Some(url) = line.strip_prefix(ready).and_then(|rest| rest.split(' ').next()) {
-            let address = url.trim_start_matches("http://").trim_end_matches('/');
+            let address = url.trim_start_matches("http://").trim_end_matches(['/', '}']);
+            if let Ok(port) = address.parse::<u16>() {
+                return Ok(([127, 0, 0, 1], port).into());
+            }
             return address.parse().with_context(|| format!("{line:?} holds no address"));
         }
         said += &format!("\n{line}");
