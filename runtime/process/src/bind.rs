@@ -31,6 +31,8 @@ pub fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, BindError> {
     // The standard library sets SO_REUSEADDR, so a restart does not wait for old connections to time out.
     let listen = || {
         let listener = TcpListener::bind(address)?;
+        // The standard library's queue is shorter.
+        SockRef::from(&listener).listen(BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };

@@ -3,7 +3,7 @@ use std::{
     error::Error,
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -55,7 +55,6 @@ where
     let unless_all_start = shutdown.clone().drop_guard();
     let shares = Share::among(listeners.len(), config.max_connections);
     for (number, (listener, share)) in listeners.into_iter().zip(shares).enumerate() {
-        let runtime = runtime(number)?;
         let (tell, drained) = oneshot::channel();
         let (service_for, shutdown, release) = (service_for.clone(), shutdown.clone(), release.clone());
         let serving = async move {
@@ -66,11 +65,19 @@ where
             drop(tell.send(outcome));
             release.cancelled().await;
         };
+        let (started, starts) = mpsc::sync_channel(1);
+        // The runtime begins on its own thread, since it must not be dropped on one of another runtime.
         let thread = move || {
+            let runtime = match runtime(number) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            drop(started.send(Ok(())));
             runtime.block_on(serving);
             runtime.shutdown_background();
         };
         cores.threads.push(thread::Builder::new().name(format!("serve-{number}")).spawn(thread)?);
+        starts.recv().map_err(io::Error::other)??;
         cores.drained.push(drained);
     }
     unless_all_start.disarm();

@@ -42,19 +42,10 @@ pub(crate) async fn respond(
     if parts.status.is_informational() {
         return Err(failed("bad-response", "the function answered with a 1xx status, which ends no request"));
     }
-    let mut rest = Rest::new(body, guest, tails);
+    let mut rest = Rest::new(body, guest, tails, is_error(parts.status));
     let mut first = BytesMut::new();
     let gathered = poll_fn(|cx| Poll::Ready(rest.gather(&mut first, cx))).await;
-    let whole = match gathered {
-        // A guest that answers with an error and leaves the body be, as JavaScript's does when a handler throws,
-        // has said what it had to say.
-        Err(Error::FunctionFailed { code: NO_RESPONSE, .. })
-            if is_error(parts.status) && first.is_empty() =>
-        {
-            true
-        }
-        gathered => gathered?,
-    };
+    let whole = gathered?;
     let body = if whole {
         full(first.freeze())
     } else {
@@ -83,15 +74,28 @@ struct Rest {
     end: Option<Result<()>>,
     /// Who waits for more.
     reader: Option<Waker>,
+    /// Whether the head tells of an error.
+    is_error: bool,
+    /// Whether some of the body was taken.
+    begun: bool,
     log: GuestLog,
     tails: TaskTracker,
 }
 
 impl Rest {
-    fn new(body: HyperOutgoingBody, guest: Guest, tails: TaskTracker) -> Self {
+    fn new(body: HyperOutgoingBody, guest: Guest, tails: TaskTracker, is_error: bool) -> Self {
         let (ended, log) = (guest.has_ended(), guest.log.clone());
-        let mut rest =
-            Self { body, guest: Some(guest), ready: VecDeque::new(), end: None, reader: None, log, tails };
+        let mut rest = Self {
+            body,
+            guest: Some(guest),
+            ready: VecDeque::new(),
+            end: None,
+            reader: None,
+            is_error,
+            begun: false,
+            log,
+            tails,
+        };
         if ended {
             rest.settle();
         }
@@ -120,6 +124,7 @@ impl Rest {
         let mut guest_polled = false;
         loop {
             if let Some(frame) = self.ready.pop_front() {
+                self.begun = true;
                 return Poll::Ready(Ok(Some(frame)));
             }
             if let Some(end) = self.end.take() {
@@ -128,7 +133,7 @@ impl Rest {
             let Some(guest) = &mut self.guest else { return Poll::Ready(Ok(None)) };
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.ready.push_back(frame),
-                Poll::Ready(Some(Err(_))) => self.finish(Err(broken_off())),
+                Poll::Ready(Some(Err(_))) => self.finish(self.broken_off()),
                 Poll::Ready(None) => {
                     self.let_go_on();
                     self.end = Some(Ok(()));
@@ -163,8 +168,17 @@ impl Rest {
         self.finish(match failure {
             Some(failure) => Err(self.told(failure)),
             None if complete => Ok(()),
-            None => Err(broken_off()),
+            None => self.broken_off(),
         });
+    }
+
+    /// What a body is that its guest gave up. A guest that answers with an error and leaves the body be, as JavaScript's
+    /// does when a handler throws, has said what it had to say.
+    fn broken_off(&self) -> Result<()> {
+        if self.is_error && !self.begun && self.ready.is_empty() {
+            return Ok(());
+        }
+        Err(failed(NO_RESPONSE, "the function dropped its answer half-way"))
     }
 
     /// An error of a failure; that a guest was late is logged here, since its reader may never come to know.
@@ -186,10 +200,6 @@ impl Rest {
             self.tails.spawn_on(guest.run_to_end(), &runtime);
         }
     }
-}
-
-fn broken_off() -> Error {
-    failed(NO_RESPONSE, "the function dropped its answer half-way")
 }
 
 /// An answer whose guest still runs.

@@ -18,6 +18,9 @@ use wasmtime_wasi::{
 /// What one call may log, in bytes; the rest is dropped, and that is said.
 const MAX_CALL_BYTES: usize = 64 << 10;
 
+/// What a line costs besides its text: even an empty one is an event.
+const LINE_COST_BYTES: usize = 32;
+
 /// The longest line; longer ones are broken.
 const MAX_LINE_BYTES: usize = 4 << 10;
 
@@ -95,6 +98,8 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        // What is more than a call may log is not even looked at.
+        let bytes = bytes.get(..MAX_CALL_BYTES).unwrap_or(bytes);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.call.is_full() {
                 return;
@@ -119,7 +124,7 @@ impl Lines {
         if *left == 0 {
             return;
         }
-        *left = left.saturating_sub(line.len() + 1);
+        *left = left.saturating_sub(line.len() + LINE_COST_BYTES);
         let text = printable(&line);
         tracing::info!(target: "guest", %function, %call_id, stream = self.name, "{text}");
         if *left == 0 {

@@ -20,7 +20,7 @@ use crate::{
 const MAX_RESOURCES: usize = 1 << 14;
 
 /// Bytes that one hostcall may lift out of a guest.
-const HOSTCALL_FUEL: usize = 8 << 20;
+pub(crate) const HOSTCALL_FUEL: usize = 8 << 20;
 
 /// Header fields of one message that a guest makes, as they lie in memory.
 const FIELD_SIZE_LIMIT: usize = 16 << 10;

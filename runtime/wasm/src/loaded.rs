@@ -248,6 +248,10 @@ impl SharedCode {
         self.counts.memory_bytes.fetch_add(memory_bytes, Ordering::Relaxed);
         self.counts.loads.fetch_add(1, Ordering::Relaxed);
         self.code.store(Some(code));
+        // The last function that wanted it may have gone to zero replicas meanwhile; whoever loaded it has it.
+        if self.holders.load(Ordering::Relaxed) == 0 {
+            self.clear();
+        }
     }
 
     pub(crate) fn is_loaded(&self) -> bool {

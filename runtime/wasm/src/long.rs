@@ -12,6 +12,7 @@ use std::{
     },
     task::{Context, Poll, Wake, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
 use runtime_api::{Error, Result};
@@ -19,8 +20,8 @@ use tokio::runtime::Handle;
 
 use crate::pool::Room;
 
-/// Ticks in a row that make a guest a long one. The first tick may hit any guest, however short.
-const LONG_TICKS: u32 = 2;
+/// What a guest computes on the thread that serves it, as far as ticks notice.
+const LONG: Duration = Duration::from_millis(10);
 
 /// How much the threads of long guests stand back behind those that serve.
 const NICE: i32 = 10;
@@ -62,7 +63,10 @@ fn take_turns(guests: &Mutex<Receiver<Arc<dyn TakeTurn>>>) {
     loop {
         let next = guests.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(guest) = next else { return };
-        guest.take_turn();
+        // Only what drops a guest may still panic: its turn itself tells its caller.
+        if catch_unwind(AssertUnwindSafe(|| guest.take_turn())).is_err() {
+            tracing::error!("a long guest could not be ended properly");
+        }
     }
 }
 
@@ -81,7 +85,8 @@ type Ended<T> = (T, Room);
 /// A running guest, wherever it runs. Dropping it ends the guest: at once, or at its next tick.
 pub(crate) struct Run<T: Send + 'static> {
     place: Place<T>,
-    ticks: u32,
+    /// How long it ran when a tick hit it; it need not have run since the tick before.
+    computed: Duration,
 }
 
 enum Place<T> {
@@ -92,13 +97,15 @@ enum Place<T> {
 
 impl<T: Send> Run<T> {
     pub(crate) fn new(run: BoxedRun<T>, room: Room) -> Self {
-        Self { place: Place::Here(Work { run, room }), ticks: 0 }
+        Self { place: Place::Here(Work { run, room }), computed: Duration::ZERO }
     }
 
     /// Where a guest goes on that has not ended yet.
-    fn stay_or_leave(&mut self, work: Work<T>) -> Place<T> {
-        self.ticks = if TICKED.get() { self.ticks + 1 } else { 0 };
-        if self.ticks < LONG_TICKS {
+    fn stay_or_leave(&mut self, work: Work<T>, since: Instant) -> Place<T> {
+        if TICKED.get() {
+            self.computed += since.elapsed();
+        }
+        if self.computed < LONG {
             return Place::Here(work);
         }
         match Handle::try_current() {
@@ -115,10 +122,11 @@ impl<T: Send> Future for Run<T> {
         self.place = match mem::replace(&mut self.place, Place::Gone) {
             Place::Here(mut work) => {
                 TICKED.set(false);
+                let since = Instant::now();
                 if let Poll::Ready(returned) = work.run.as_mut().poll(cx) {
                     return Poll::Ready((returned, work.room));
                 }
-                self.stay_or_leave(work)
+                self.stay_or_leave(work, since)
             }
             place => place,
         };

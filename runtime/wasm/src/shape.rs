@@ -19,9 +19,9 @@ const TABLE_ELEMENTS: usize = 100_000;
 /// Bytes of a table that are written over.
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
 
-/// Idle slots for each core that stay as their last function needs them. More than that, and functions that are called
-/// now and then hold memory while they sleep.
-const WARM_SLOTS: u32 = 16;
+/// Idle slots for each core that are left to the function they served last, while there are slots that nobody used yet.
+/// With more, functions that are called now and then hold memory while they sleep.
+const WARM_SLOTS: u32 = 8;
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -49,6 +49,11 @@ impl Shape {
         full.map(|slots| Self { slots, reservation_bytes: FULL_RESERVATION }).chain(small)
     }
 
+    /// Memories that there are; a component may have several.
+    fn memories(self) -> u32 {
+        self.slots.saturating_mul(2)
+    }
+
     /// Whether compiled code checks each access to memory.
     pub(crate) fn checks_bounds(self) -> bool {
         self.reservation_bytes < FULL_RESERVATION
@@ -56,7 +61,7 @@ impl Shape {
 
     /// What a slot may keep resident: all slots together no more than a quarter of the memory that guests may use.
     pub(crate) fn resident_bytes(self, config: &EngineConfig) -> u64 {
-        let share = config.memory_budget_bytes / 4 / u64::from(self.slots.max(1));
+        let share = config.memory_budget_bytes / 4 / u64::from(self.memories().max(1));
         share.min(RESIDENT_BYTES) / PAGE_BYTES * PAGE_BYTES
     }
 
@@ -77,7 +82,7 @@ impl Shape {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             .total_core_instances(slots.saturating_mul(8))
-            .total_memories(slots.saturating_mul(2))
+            .total_memories(self.memories())
             .total_tables(slots.saturating_mul(4))
             .total_stacks(slots)
             .max_memory_size(bytes(self.reservation_bytes.min(MAX_MEMORY_BYTES)))
@@ -123,7 +128,7 @@ mod tests {
         let shape = Shape { slots: 1000, reservation_bytes: FULL_RESERVATION };
         let resident = |budget| shape.resident_bytes(&EngineConfig::new(budget, PathBuf::new()));
         assert_eq!(resident(16 << 30), 128 << 10);
-        assert_eq!(resident(256 << 20), 64 << 10);
+        assert_eq!(resident(256 << 20), 32 << 10);
         assert_eq!(resident(1 << 20), 0);
     }
 

@@ -7,6 +7,7 @@ use super::{
     abi::{Errno, GuestMemory, Outcome, flags},
     enter,
 };
+use crate::instance::HOSTCALL_FUEL;
 
 /// What may be set of a file's times.
 const ATIM: u64 = 1;
@@ -109,7 +110,7 @@ pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
 
 impl Process {
     fn path<'a>(&self, memory: &'a GuestMemory<'_>, at: usize, length: usize) -> Outcome<&'a str> {
-        if length > self.most_bytes() {
+        if length > HOSTCALL_FUEL {
             return Err(Errno::Nomem.into());
         }
         std::str::from_utf8(memory.bytes(at, length)?).map_err(|_| Errno::Ilseq.into())
