@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use crate::pool::Room;
 
 /// What a guest computes on the thread that serves it, as far as ticks notice.
-const LONG: Duration = Duration::from_millis(10);
+pub(crate) const LONG: Duration = Duration::from_millis(10);
 
 /// How much the threads of long guests stand back behind those that serve.
 const NICE: i32 = 10;

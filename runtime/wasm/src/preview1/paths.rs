@@ -110,7 +110,7 @@ pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
 
 impl Process {
     fn path<'a>(&self, memory: &'a GuestMemory<'_>, at: usize, length: usize) -> Outcome<&'a str> {
-        if length > HOSTCALL_FUEL {
+        if length > self.most_bytes().min(HOSTCALL_FUEL) {
             return Err(Errno::Nomem.into());
         }
         std::str::from_utf8(memory.bytes(at, length)?).map_err(|_| Errno::Ilseq.into())
