@@ -29,6 +29,8 @@ const MAX_EXEC_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// Quiet libraries, our own life cycle.
 const LOG: &str = "info";
+/// More threads than any machine has cores only take each other's turns.
+const MOST_THREADS: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not zero");
 /// A longer time is a mistake in its unit.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -74,7 +76,7 @@ pub(crate) struct Settings {
     grace_period: Option<String>,
     /// Threads that serve calls [default: one for each core]
     #[arg(long, env = "FAWN_SERVE_THREADS", value_name = "COUNT")]
-    serve_threads: Option<NonZeroUsize>,
+    serve_threads: Option<usize>,
     /// Guest memory in use at once [default: three quarters of this machine's or this cgroup's]
     #[arg(long, env = "FAWN_MEMORY_BUDGET", value_name = "QUANTITY")]
     memory_budget: Option<String>,
@@ -239,10 +241,7 @@ impl Settings {
             max_exec_timeout: duration(name, longest.as_deref(), mistakes).unwrap_or(MAX_EXEC_TIMEOUT),
             grace_period: duration("grace-period", self.grace_period.as_deref(), mistakes)
                 .unwrap_or(GRACE_PERIOD),
-            // Where the number of cores cannot be told, there is one for certain.
-            serve_threads: self
-                .serve_threads
-                .unwrap_or_else(|| available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+            serve_threads: serve_threads(self.serve_threads, mistakes),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
             code_memory_bytes: quantity("code-memory", self.code_memory.as_deref(), mistakes),
             code_idle: duration("code-idle", self.code_idle.as_deref(), mistakes).unwrap_or(CodeLimits::IDLE),
@@ -298,6 +297,18 @@ pub(crate) fn quantity(name: &str, text: Option<&str>, mistakes: &mut Vec<String
         Err(error) => mistakes.push(error.to_string()),
     }
     None
+}
+
+fn serve_threads(count: Option<usize>, mistakes: &mut Vec<String>) -> NonZeroUsize {
+    match count.map(NonZeroUsize::new) {
+        Some(Some(count)) if count <= MOST_THREADS => return count,
+        Some(_) => mistakes.push(format!(
+            "serve-threads is none or more than {MOST_THREADS}: leave it out to have one for each core"
+        )),
+        None => {}
+    }
+    // Where the number of cores cannot be told, there is one for certain.
+    available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 fn log_format(text: &str, mistakes: &mut Vec<String>) -> LogFormat {

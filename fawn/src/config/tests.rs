@@ -122,3 +122,12 @@ fn data_lies_where_the_system_keeps_data() {
         assert_eq!(of(&[("XDG_DATA_HOME", "relative"), ("HOME", "/h")]), "/h/.local/share/fawn");
     }
 }
+
+#[test]
+fn threads_that_serve_are_some_and_not_too_many() {
+    assert_eq!(load(&["--serve-threads=3"], None, &[]).unwrap().serve_threads.get(), 3);
+    for wrong in ["0", "1025"] {
+        let error = load(&[&format!("--serve-threads={wrong}")], None, &[]).unwrap_err();
+        assert!(error.contains("serve-threads is none or more than 1024"), "{error}");
+    }
+}
