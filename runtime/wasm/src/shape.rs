@@ -59,7 +59,8 @@ impl Shape {
         self.reservation_bytes < FULL_RESERVATION
     }
 
-    /// What a slot may keep resident: all slots together no more than a quarter of the memory that guests may use.
+    /// What a memory may keep resident: all of them together no more than a quarter of what guests may use. Tables
+    /// come on top, with what they hold.
     pub(crate) fn resident_bytes(self, config: &EngineConfig) -> u64 {
         let share = config.memory_budget_bytes / 4 / u64::from(self.memories().max(1));
         share.min(RESIDENT_BYTES) / PAGE_BYTES * PAGE_BYTES
