@@ -63,6 +63,7 @@ pub(crate) struct Bench {
     pub(crate) fawn: PathBuf,
     pub(crate) wasmtime: Option<PathBuf>,
     pub(crate) workerd: Option<PathBuf>,
+    pub(crate) spin: Option<PathBuf>,
     pub(crate) guests: Guests,
     /// Why there is no JavaScript among them.
     pub(crate) no_js: String,
@@ -88,6 +89,7 @@ impl Bench {
         self.start_bare(&mut servers, &mut subjects)?;
         self.start_wasmtime(&mut servers, &mut subjects)?;
         self.start_workerd(&mut servers, &mut subjects)?;
+        self.start_spin(&mut servers, &mut subjects)?;
         let fawn = self.start_fawn(&mut subjects)?;
         subjects.sort_by_key(|subject| subject.work);
         let mut subjects = Subjects(subjects);
@@ -163,6 +165,16 @@ impl Bench {
         let server = Server::workerd(workerd, self.folder.path())?;
         let target = get(&server, "/", HELLO_JS);
         subjects.push(Subject::new(Work::JavaScript, By::Peer("workerd, reused"), target, server.pid));
+        servers.push(server);
+        Ok(())
+    }
+
+    fn start_spin(&self, servers: &mut Vec<Server>, subjects: &mut Vec<Subject>) -> Result<()> {
+        let Some(spin) = &self.spin else { return Ok(()) };
+        self.write("peer.wasm", &self.guests.hello)?;
+        let server = Server::spin(spin, self.folder.path())?;
+        let target = get(&server, "/", HELLO);
+        subjects.push(Subject::new(Work::Hello, By::Peer("spin up"), target, server.pid));
         servers.push(server);
         Ok(())
     }

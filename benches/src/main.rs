@@ -63,6 +63,9 @@ struct Options {
     /// The workerd binary, from npm [default: the one on the PATH]
     #[arg(long, value_name = "FILE")]
     workerd: Option<PathBuf>,
+    /// The spin binary [default: the one on the PATH]
+    #[arg(long, value_name = "FILE")]
+    spin: Option<PathBuf>,
     /// The JavaScript guest [default: what fawn/tests/guests/build has built last]
     #[arg(long, value_name = "FILE")]
     js: Option<PathBuf>,
@@ -117,13 +120,14 @@ fn measure(options: Options) -> Result<()> {
     let fawn = options.fawn.map_or_else(server::newest_fawn, Ok)?;
     let wasmtime = options.wasmtime.or_else(|| server::find_program("wasmtime"));
     let workerd = options.workerd.or_else(|| server::find_program("workerd"));
+    let spin = options.spin.or_else(|| server::find_program("spin"));
     let js = options.js.or_else(|| guests::find_js(&cache()?.join("guests"))).filter(|_| !options.quick);
     let no_js = if options.quick {
         "left out of a quick run"
     } else {
         "build the guest with `eval \"$(.ci/tools)\" && fawn/tests/guests/build`, or name one with --js"
     };
-    let facts = process::surroundings(&fawn, wasmtime.as_deref())?;
+    let facts = process::surroundings(&fawn, wasmtime.as_deref(), spin.as_deref())?;
     let mut out = stdout();
     for (name, value) in &facts {
         writeln!(out, "- {name}: {value}")?;
@@ -132,6 +136,7 @@ fn measure(options: Options) -> Result<()> {
         fawn,
         wasmtime,
         workerd,
+        spin,
         guests: Guests::read(js.as_deref())?,
         no_js: no_js.into(),
         extent: if options.quick { Extent::QUICK } else { Extent::FULL },

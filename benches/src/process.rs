@@ -14,6 +14,12 @@ pub(crate) fn minor_faults(process: &str) -> Result<u64> {
     stat(&format!("/proc/{process}/stat"), 10)
 }
 
+/// The first child of a process, if it has any.
+pub(crate) fn child_of(pid: u32) -> Result<Option<u32>> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    Ok(children.split(' ').next().and_then(|child| child.parse().ok()))
+}
+
 /// A field of proc_pid_stat(5) by its number there.
 fn stat(path: &str, number: usize) -> Result<u64> {
     let stat = fs::read_to_string(path)?;
@@ -42,7 +48,11 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
 }
 
 /// What a reader must know to judge the numbers: machine, kernel, date, programs and how they were built.
-pub(crate) fn surroundings(fawn: &Path, wasmtime: Option<&Path>) -> Result<Vec<(String, String)>> {
+pub(crate) fn surroundings(
+    fawn: &Path,
+    wasmtime: Option<&Path>,
+    spin: Option<&Path>,
+) -> Result<Vec<(String, String)>> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
@@ -66,9 +76,9 @@ pub(crate) fn surroundings(fawn: &Path, wasmtime: Option<&Path>) -> Result<Vec<(
             "fawn and hyper are not built in the same profile, so the ratios are not fair".into(),
         ));
     }
-    match wasmtime {
-        Some(program) => facts.push(("wasmtime", version(program)?)),
-        None => facts.push(("wasmtime", "left out: put it on the PATH or name it with --wasmtime".into())),
+    for (name, program) in [("wasmtime", wasmtime), ("spin", spin)] {
+        let left_out = || Ok(format!("left out: put it on the PATH or name it with --{name}"));
+        facts.push((name, program.map_or_else(left_out, version)?));
     }
     Ok(facts.into_iter().map(|(name, value)| (name.into(), value)).collect())
 }

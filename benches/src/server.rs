@@ -12,6 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process::child_of;
+
 /// How long a server may take to say that it is ready, or to stop. `wasmtime serve` compiles meanwhile.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -29,9 +31,21 @@ const hello :Workerd.Worker = (
 );
 "#;
 
+const SPIN: &str = r#"spin_manifest_version = 2
+[application]
+name = "peer"
+version = "0.1.0"
+[[trigger.http]]
+route = "/..."
+component = "peer"
+[component.peer]
+source = "peer.wasm"
+"#;
+
 /// A server in a process of its own. It is killed when this is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// The process that serves: the one that was started, or its child (`spin up`).
     pub(crate) pid: u32,
     child: Child,
 }
@@ -65,6 +79,17 @@ impl Server {
         Self::start(command, output, "{\"event\":\"listen\",\"socket\":\"http\",\"port\":")
     }
 
+    /// `spin up` with the component that lies in the folder as `peer.wasm`, and its defaults.
+    pub(crate) fn spin(program: &Path, folder: &Path) -> Result<Self> {
+        let (output, stdout) = io::pipe()?;
+        let manifest = folder.join("spin.toml");
+        fs::write(&manifest, SPIN)?;
+        let mut command = Command::new(program);
+        command.arg("up").arg("--from").arg(&manifest).arg("--state-dir").arg(folder.join("spin"));
+        command.args(["--listen", "127.0.0.1:0"]).stdout(stdout).stderr(Stdio::null());
+        Self::start(command, output, "Serving ")
+    }
+
     /// `fawn up` with one function. Its log goes to a file beside its data.
     pub(crate) fn fawn(program: &Path, function: &Path, data_dir: &Path) -> Result<Self> {
         let (output, stdout) = io::pipe()?;
@@ -90,13 +115,18 @@ impl Server {
         // Only the server holds the other end of the pipe now, so its end is the output's end.
         drop(command);
         server.address = ready_address(output, ready)?;
+        server.pid = child_of(server.pid)?.unwrap_or(server.pid);
         Ok(server)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.pid.try_into()?).context("a process without an id")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Asks the server to end, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let pid = Pid::from_raw(self.pid.try_into()?).context("a process without an id")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let late = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > late {
@@ -111,6 +141,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // One that has ended already is no concern.
+        if self.pid != self.child.id() {
+            let _ = self.signal(Signal::KILL);
+        }
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
