@@ -113,4 +113,6 @@ async fn look_up_on_a_thread(policy: &Policy, host: &str, port: u16) -> io::Resu
 }
 
 #[cfg(test)]
+mod spellings;
+#[cfg(test)]
 mod tests;
