@@ -15,10 +15,10 @@ use clap::ValueEnum;
 use gateway_server::Gateway;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use runtime_api::{FunctionSpec, Provider, VersionInfo, full};
+use runtime_api::{FunctionSpec, ModuleCommand, Provider, VersionInfo, full};
 use runtime_egress::Policy;
 use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
-use runtime_oci::{ArtifactStore, DEFAULT_MAX_MODULE_BYTES, Registry, RegistryConfig};
+use runtime_oci::{ArtifactStore, DEFAULT_MAX_MODULE_BYTES, PullPolicy, Registry, RegistryConfig};
 use runtime_store::Store;
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
 use tokio::{
@@ -65,7 +65,7 @@ pub(crate) fn make(kind: Kind, count: u32, valgrind: Option<PathBuf>) -> Result<
         let config = EngineConfig { slots: SLOTS, ..EngineConfig::new(1 << 30, folder.path().to_owned()) };
         let engine = Engine::start(&config)?;
         let node = start(folder.path(), engine.clone(), valgrind)?;
-        let image = node.store_artifact(full(module)).await?.image;
+        let image = node.store_artifact(full(module), ModuleCommand::default()).await?.image;
         node.deploy(FunctionSpec { service: "hello".into(), image, ..FunctionSpec::default() }).await?;
         let config = gateway_server::Config {
             basic_auth: None,
@@ -113,8 +113,10 @@ fn start(folder: &Path, engine: Engine, valgrind: Option<PathBuf>) -> Result<Nod
     let config = NodeConfig {
         max_exec_timeout: Duration::from_secs(900),
         egress: Policy::public(),
+        pull_policy: PullPolicy::default(),
         deploy_wait: DEPLOY_WAIT,
         garbage_grace: Duration::from_secs(3600),
+        disk_budget_bytes: u64::MAX,
         version: version(),
     };
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());

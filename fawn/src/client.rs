@@ -4,11 +4,14 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
-use runtime_api::{DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, Phase, StoredArtifact};
+use runtime_api::{
+    DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, ModuleCommand, Phase, StoredArtifact,
+};
 use serde::Deserialize;
 
 use crate::{
     credentials::{Credentials, is_this_machine},
+    module_file::Module,
     usage::Mistakes,
 };
 
@@ -17,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 /// The largest module over a slow line.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Of an upload's address, as it is written there: a request's head has 64 KiB in all.
+const MAX_COMMAND_BYTES: usize = 48 << 10;
 /// What is shown of a page that is no answer of a gateway.
 const MAX_SHOWN: usize = 2000;
 
@@ -67,10 +72,25 @@ impl Gateway {
         Self::new(base, credentials)
     }
 
-    /// Keeps a module at the gateway, under an image name that a deploy can use.
-    pub(crate) async fn store_artifact(&self, module: Vec<u8>) -> Result<StoredArtifact> {
-        let request = self.request(Method::POST, "system/artifacts").timeout(UPLOAD_TIMEOUT);
-        let response = self.send(request.header("content-type", "application/wasm").body(module)).await?;
+    /// Keeps a module with its command at the gateway, under an image name that a deploy can use.
+    pub(crate) async fn store_artifact(&self, module: Module) -> Result<StoredArtifact> {
+        let Module { bytes, command: ModuleCommand { args, env } } = module;
+        let args = args.into_iter().map(|arg| ("arg", arg));
+        let env = env.into_iter().map(|(name, value)| ("env", format!("{name}={value}")));
+        let query: Vec<_> = args.chain(env).collect();
+        let written = Url::parse_with_params("http://gateway/", &query)?;
+        if written.query().is_some_and(|query| query.len() > MAX_COMMAND_BYTES) {
+            bail!(
+                "the image's arguments and environment are longer than {MAX_COMMAND_BYTES} bytes: push it instead"
+            );
+        }
+        // Who is not let in is told so, before a long body is refused half-way.
+        self.accepted(self.send(self.request(Method::GET, "system/info")).await?).await?;
+        let mut request = self.request(Method::POST, "system/artifacts").timeout(UPLOAD_TIMEOUT);
+        if !query.is_empty() {
+            request = request.query(&query);
+        }
+        let response = self.send(request.header("content-type", "application/wasm").body(bytes)).await?;
         if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
             bail!(
                 "{} takes no modules: push the file with `fawn push`, and deploy that reference",

@@ -13,11 +13,15 @@ use std::{
 use clap::Args;
 use runtime_api::{MemoryQuantity, parse_duration};
 use runtime_egress::Policy;
+use runtime_oci::{PullPolicy, RegistryConfig};
 use runtime_process::LogFormat;
 use runtime_wasm::CodeLimits;
 use serde::Deserialize;
 
-use crate::{registry::Registries, usage::Mistakes};
+use crate::{
+    registry::{RegistrySettings, image_dirs},
+    usage::Mistakes,
+};
 
 /// Where `OpenFaaS` gateways listen; on this machine only, until somebody says otherwise.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -27,6 +31,8 @@ const METRICS_LISTEN: &str = "127.0.0.1:8082";
 const MAX_EXEC_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// What service managers and Kubernetes wait by default before they kill.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
+/// A thousand large modules with their code.
+const DISK_BUDGET_BYTES: u64 = 16 << 30;
 /// Quiet libraries, our own life cycle.
 const LOG: &str = "info";
 /// More threads than any machine has cores only take each other's turns.
@@ -53,18 +59,15 @@ pub(crate) struct Settings {
     /// Mean --no-auth also where other machines reach the gateway
     #[arg(long, env = "FAWN_NO_AUTH_ANYWHERE", value_parser = truth, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     no_auth_anywhere: Option<bool>,
-    /// A registry that is spoken to in plain HTTP; may be repeated
-    #[arg(long, env = "FAWN_INSECURE_REGISTRY", value_delimiter = ',', value_name = "HOST[:PORT]")]
-    insecure_registry: Vec<String>,
-    /// A registry whose certificate is not checked; may be repeated
-    #[arg(long, env = "FAWN_SKIP_TLS_VERIFY", value_delimiter = ',', value_name = "HOST[:PORT]")]
-    skip_tls_verify: Vec<String>,
-    /// A registry and what is asked in its place, such as `docker.io=https://mirror.example.com`; may be repeated
-    #[arg(long, env = "FAWN_REGISTRY_MIRROR", value_delimiter = ',', value_name = "HOST=URL")]
-    registry_mirror: Vec<String>,
-    /// Credentials for registries, as Docker's config.json holds them [default: ~/.docker/config.json]
-    #[arg(long, env = "FAWN_REGISTRY_AUTH", value_name = "FILE")]
-    registry_auth: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    registry: RegistrySettings,
+    /// When registries are asked what a tag means: Always, IfNotPresent or Never [default: Always]
+    #[arg(long, env = "FAWN_PULL_POLICY", value_name = "POLICY")]
+    pull_policy: Option<String>,
+    /// A folder below which deploys may name image layouts, as oci:NAME or oci-archive:NAME; may be repeated
+    #[arg(long, env = "FAWN_IMAGE_DIR", value_delimiter = ',', value_name = "FOLDER")]
+    image_dir: Vec<PathBuf>,
     /// The largest module that is taken [default: 64Mi]
     #[arg(long, env = "FAWN_MAX_MODULE_SIZE", value_name = "QUANTITY")]
     max_module_size: Option<String>,
@@ -83,6 +86,9 @@ pub(crate) struct Settings {
     /// Memory for code of functions [default: an eighth of this machine's or this cgroup's]
     #[arg(long, env = "FAWN_CODE_MEMORY", value_name = "QUANTITY")]
     code_memory: Option<String>,
+    /// Disk for modules and their machine code; what no function needs goes when there is more [default: 16Gi]
+    #[arg(long, env = "FAWN_DISK_BUDGET", value_name = "QUANTITY")]
+    disk_budget: Option<String>,
     /// How long the code of a function that nobody calls stays in memory [default: 10m]
     #[arg(long, env = "FAWN_CODE_IDLE", value_name = "DURATION")]
     code_idle: Option<String>,
@@ -108,13 +114,15 @@ pub(crate) struct Config {
     pub(crate) metrics_listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
     pub(crate) auth: Auth,
-    pub(crate) registries: Registries,
+    pub(crate) registries: RegistryConfig,
+    pub(crate) pull_policy: PullPolicy,
     pub(crate) max_module_bytes: u64,
     pub(crate) max_exec_timeout: Duration,
     pub(crate) grace_period: Duration,
     pub(crate) serve_threads: NonZeroUsize,
     pub(crate) memory_budget_bytes: Option<u64>,
     pub(crate) code_memory_bytes: Option<u64>,
+    pub(crate) disk_budget_bytes: u64,
     pub(crate) code_idle: Duration,
     pub(crate) egress: Policy,
     pub(crate) log_format: LogFormat,
@@ -174,23 +182,22 @@ fn read_file(path: &Path) -> Result<Settings, Mistakes> {
 impl Settings {
     /// What is set here, and the rest from the file.
     fn or(self, file: Self) -> Self {
-        let either = |flags: Vec<String>, file| if flags.is_empty() { file } else { flags };
         Self {
             listen: self.listen.or(file.listen),
             metrics_listen: self.metrics_listen.or(file.metrics_listen),
             data_dir: self.data_dir.or(file.data_dir),
             no_auth: self.no_auth.or(file.no_auth),
             no_auth_anywhere: self.no_auth_anywhere.or(file.no_auth_anywhere),
-            insecure_registry: either(self.insecure_registry, file.insecure_registry),
-            skip_tls_verify: either(self.skip_tls_verify, file.skip_tls_verify),
-            registry_mirror: either(self.registry_mirror, file.registry_mirror),
-            registry_auth: self.registry_auth.or(file.registry_auth),
+            registry: self.registry.or(file.registry),
+            pull_policy: self.pull_policy.or(file.pull_policy),
+            image_dir: if self.image_dir.is_empty() { file.image_dir } else { self.image_dir },
             max_module_size: self.max_module_size.or(file.max_module_size),
             max_exec_timeout: self.max_exec_timeout.or(file.max_exec_timeout),
             grace_period: self.grace_period.or(file.grace_period),
             serve_threads: self.serve_threads.or(file.serve_threads),
             memory_budget: self.memory_budget.or(file.memory_budget),
             code_memory: self.code_memory.or(file.code_memory),
+            disk_budget: self.disk_budget.or(file.disk_budget),
             code_idle: self.code_idle.or(file.code_idle),
             egress: self.egress.or(file.egress),
             log_format: self.log_format.or(file.log_format),
@@ -229,13 +236,11 @@ impl Settings {
             ),
             data_dir: self.data_dir.unwrap_or_else(|| default_data_dir(environment)),
             auth,
-            registries: Registries::check(
-                &self.insecure_registry,
-                &self.skip_tls_verify,
-                &self.registry_mirror,
-                self.registry_auth,
-                mistakes,
-            ),
+            registries: RegistryConfig {
+                image_dirs: image_dirs(self.image_dir, mistakes),
+                ..self.registry.check(mistakes)
+            },
+            pull_policy: pull_policy(self.pull_policy.as_deref(), mistakes),
             max_module_bytes: quantity("max-module-size", self.max_module_size.as_deref(), mistakes)
                 .unwrap_or(runtime_oci::DEFAULT_MAX_MODULE_BYTES),
             max_exec_timeout: duration(name, longest.as_deref(), mistakes).unwrap_or(MAX_EXEC_TIMEOUT),
@@ -244,6 +249,8 @@ impl Settings {
             serve_threads: serve_threads(self.serve_threads, mistakes),
             memory_budget_bytes: quantity("memory-budget", self.memory_budget.as_deref(), mistakes),
             code_memory_bytes: quantity("code-memory", self.code_memory.as_deref(), mistakes),
+            disk_budget_bytes: quantity("disk-budget", self.disk_budget.as_deref(), mistakes)
+                .unwrap_or(DISK_BUDGET_BYTES),
             code_idle: duration("code-idle", self.code_idle.as_deref(), mistakes).unwrap_or(CodeLimits::IDLE),
             egress: self.egress.map_or_else(Policy::default, |text| {
                 Policy::parse(&text).unwrap_or_else(|error| {
@@ -309,6 +316,14 @@ fn serve_threads(count: Option<usize>, mistakes: &mut Vec<String>) -> NonZeroUsi
     }
     // Where the number of cores cannot be told, there is one for certain.
     available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn pull_policy(text: Option<&str>, mistakes: &mut Vec<String>) -> PullPolicy {
+    let policy = text.map_or(Ok(PullPolicy::default()), str::parse);
+    policy.unwrap_or_else(|error| {
+        mistakes.push(error.to_string());
+        PullPolicy::default()
+    })
 }
 
 fn log_format(text: &str, mistakes: &mut Vec<String>) -> LogFormat {

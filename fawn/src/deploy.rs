@@ -9,12 +9,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use runtime_api::{Deployment, FunctionName, FunctionSpec, ImageReference, Resources, parse_duration};
+use runtime_oci::DEFAULT_MAX_MODULE_BYTES;
 use serde_json::json;
 use tokio::{select, time::sleep};
 
 use crate::{
     client::{Gateway, State, parse_gateway},
-    config::default_data_dir,
+    config::{default_data_dir, quantity},
     module_file,
     progress::Spinner,
     usage::Mistakes,
@@ -30,12 +31,14 @@ const POLL: Duration = Duration::from_millis(250);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fawn deploy hello.wasm
+  fawn deploy oci-archive:saved.tar --name hello        what `docker save` wrote
   fawn deploy ghcr.io/me/hello:1.2 --name hello --memory 64Mi --env GREETING=hi
   fawn deploy api.wasm --gateway https://faas.example.com --annotation dev.fawn.egress=api.example.com
 
 Credentials are those of `faas-cli login`; for a gateway on this machine, those in its data directory.")]
 pub(crate) struct DeployArguments {
-    /// A module (.wasm), its text (.wat), or an image reference
+    /// A module (.wasm), its text (.wat), an image layout (oci:FOLDER:TAG, oci-archive:TAR:TAG), or an image
+    /// reference
     #[arg(value_name = "FILE|REFERENCE")]
     source: String,
     /// The function's name [default: as the file or repository is named]
@@ -69,6 +72,9 @@ pub(crate) struct DeployArguments {
     /// The command line of a command module
     #[arg(long, value_name = "COMMAND")]
     fprocess: Option<String>,
+    /// The largest module that is taken out of an image layout [default: 64Mi]
+    #[arg(long, env = "FAWN_MAX_MODULE_SIZE", value_name = "QUANTITY")]
+    max_module_size: Option<String>,
     /// How long to wait until the function is ready
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = time)]
     timeout: Duration,
@@ -86,8 +92,8 @@ pub(crate) async fn run(arguments: DeployArguments) -> Result<()> {
     let gateway = arguments.gateway()?;
     let spinner = Spinner::start(format!("deploying {}", function.name()));
     if module_file::is_file(&arguments.source) {
-        let module = module_file::read(Path::new(&arguments.source))?;
-        spinner.say(format!("uploading {} KiB", module.len().div_ceil(1024)));
+        let module = module_file::load(Path::new(&arguments.source), arguments.max_module_bytes()?).await?;
+        spinner.say(format!("uploading {} KiB", module.bytes.len().div_ceil(1024)));
         spec.image = gateway.store_artifact(module).await?.image;
     }
     select! {
@@ -132,6 +138,13 @@ impl DeployArguments {
         };
         spec.memory_limit().map_err(|error| Mistakes::from(error.to_string()))?;
         Ok(spec)
+    }
+
+    fn max_module_bytes(&self) -> Result<u64, Mistakes> {
+        let mut mistakes = Vec::new();
+        let size = quantity("max-module-size", self.max_module_size.as_deref(), &mut mistakes);
+        Mistakes::check(mistakes)?;
+        Ok(size.unwrap_or(DEFAULT_MAX_MODULE_BYTES))
     }
 
     fn gateway(&self) -> Result<Gateway> {

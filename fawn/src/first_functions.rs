@@ -1,12 +1,15 @@
 //! What `fawn up` serves by itself: the files it was given, or on the first start one function that is built in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use runtime_api::{Deployed, Error, FunctionName, FunctionSpec, Phase, Provider, full};
+use runtime_api::{Deployed, Error, FunctionName, FunctionSpec, ModuleCommand, Phase, Provider, full};
 use runtime_store::Store;
 
-use crate::{module_file, usage::Mistakes};
+use crate::{
+    module_file::{self, Module},
+    usage::Mistakes,
+};
 
 /// The built-in function, as text: it needs no toolchain for WebAssembly to be built.
 const HELLO: (&str, &str) = ("hello", include_str!("hello.wat"));
@@ -21,13 +24,18 @@ pub(crate) struct Started {
 }
 
 /// Deploys the files, or without any on the first start the built-in function.
-pub(crate) async fn start(node: &dyn Provider, store: &Store, files: &[PathBuf]) -> Result<Vec<Started>> {
+pub(crate) async fn start(
+    node: &dyn Provider,
+    store: &Store,
+    files: &[PathBuf],
+    max_module_bytes: u64,
+) -> Result<Vec<Started>> {
     let (table, key) = RECORD;
     let first = store.get(table, key)?.is_none();
     let started = if first && files.is_empty() {
         vec![deploy_hello(node).await?]
     } else {
-        deploy_files(node, files).await?
+        deploy_files(node, files, max_module_bytes).await?
     };
     if first {
         store.put(table, key, env!("CARGO_PKG_VERSION").into()).await?;
@@ -36,11 +44,11 @@ pub(crate) async fn start(node: &dyn Provider, store: &Store, files: &[PathBuf])
 }
 
 /// Deploys each file under its name.
-async fn deploy_files(node: &dyn Provider, files: &[PathBuf]) -> Result<Vec<Started>> {
+async fn deploy_files(node: &dyn Provider, files: &[PathBuf], max_module_bytes: u64) -> Result<Vec<Started>> {
     let mut started = Vec::new();
     for file in files {
         let name = module_file::function_name(file)?;
-        let module = module_file::read(file)?;
+        let module = module_file::load(file, max_module_bytes).await?;
         let deployed = deploy(node, &name, module)
             .await
             .with_context(|| format!("{} cannot be deployed", file.display()))?;
@@ -52,19 +60,26 @@ async fn deploy_files(node: &dyn Provider, files: &[PathBuf]) -> Result<Vec<Star
 async fn deploy_hello(node: &dyn Provider) -> Result<Started> {
     let (name, text) = HELLO;
     let name = FunctionName::new(name, "")?;
-    let module = wat::parse_str(text).context("the built-in function is not WebAssembly text")?;
+    let bytes = wat::parse_str(text).context("the built-in function is not WebAssembly text")?;
+    let module = Module { bytes, command: ModuleCommand::default() };
     let deployed = deploy(node, &name, module).await.context("the built-in function cannot be deployed")?;
     Ok(Started { name, deployed })
 }
 
 /// Checks names and files before anything is started for them.
 pub(crate) fn check(files: &[PathBuf]) -> Result<()> {
-    let missing = |file: &&PathBuf| !file.is_file();
-    if let Some(file) = files.iter().find(missing) {
-        let file = file.display();
-        let mistake =
-            format!("there is no file {file}: give .wasm or .wat files, or use `fawn deploy` for images");
-        return Err(Mistakes::from(mistake).into());
+    for file in files {
+        let there = match module_file::layout(file)? {
+            Some((image, _)) => Path::new(&image.repository).exists(),
+            None => file.is_file(),
+        };
+        if !there {
+            let file = file.display();
+            let mistake = format!(
+                "there is no file {file}: give .wasm or .wat files or image layouts, or use `fawn deploy` for images"
+            );
+            return Err(Mistakes::from(mistake).into());
+        }
     }
     let mut names = files.iter().map(|file| module_file::function_name(file)).collect::<Result<Vec<_>>>()?;
     names.sort();
@@ -78,14 +93,11 @@ pub(crate) fn check(files: &[PathBuf]) -> Result<()> {
     }
 }
 
-async fn deploy(node: &dyn Provider, name: &FunctionName, module: Vec<u8>) -> Result<Deployed> {
-    let stored = node.store_artifact(full(module)).await?;
+async fn deploy(node: &dyn Provider, name: &FunctionName, module: Module) -> Result<Deployed> {
+    let stored = node.store_artifact(full(module.bytes), module.command).await?;
     let spec = match node.status(name).await {
         // What else was chosen for the function stays as it is.
-        Ok(status)
-            if status.deployment.digest == stored.digest.to_string()
-                && status.deployment.phase == Phase::Ready =>
-        {
+        Ok(status) if status.spec.image == stored.image && status.deployment.phase == Phase::Ready => {
             return Ok(Deployed::Ready);
         }
         Ok(status) => FunctionSpec { service: name.name().to_owned(), image: stored.image, ..status.spec },
@@ -105,6 +117,7 @@ async fn deploy(node: &dyn Provider, name: &FunctionName, module: Vec<u8>) -> Re
 #[cfg(test)]
 mod tests {
     use runtime_api::DEFAULT_NAMESPACE;
+    use runtime_oci::DEFAULT_MAX_MODULE_BYTES;
     use runtime_testing::FakeProvider;
 
     use super::*;
@@ -116,11 +129,11 @@ mod tests {
         Store::open(folder.path()).unwrap().close().await.unwrap();
         let store = Store::open(folder.path()).unwrap();
         let node = FakeProvider::new();
-        let started = start(&*node, &store, &[]).await.unwrap();
+        let started = start(&*node, &store, &[], DEFAULT_MAX_MODULE_BYTES).await.unwrap();
         assert_eq!(started[0].name.name(), "hello");
 
         node.remove(&started[0].name).await.unwrap();
-        assert!(start(&*node, &store, &[]).await.unwrap().is_empty());
+        assert!(start(&*node, &store, &[], DEFAULT_MAX_MODULE_BYTES).await.unwrap().is_empty());
         assert!(node.list(DEFAULT_NAMESPACE).await.unwrap().is_empty());
     }
 
@@ -131,15 +144,17 @@ mod tests {
         let node = FakeProvider::new();
         let file = folder.path().join("mine.wat");
         std::fs::write(&file, "(module)").unwrap();
-        let started = start(&*node, &store, &[file]).await.unwrap();
+        let started = start(&*node, &store, &[file], DEFAULT_MAX_MODULE_BYTES).await.unwrap();
         assert_eq!(started[0].name.name(), "mine");
-        assert!(start(&*node, &store, &[]).await.unwrap().is_empty());
+        assert!(start(&*node, &store, &[], DEFAULT_MAX_MODULE_BYTES).await.unwrap().is_empty());
     }
 
     #[test]
     fn files_that_cannot_be_meant_are_the_users_mistake() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(check(&["nowhere.wasm".into()]).unwrap_err().is::<Mistakes>());
+        for missing in ["nowhere.wasm", "oci:nowhere", "oci:", "oci-archive:nowhere.tar:v1"] {
+            assert!(check(&[missing.into()]).unwrap_err().is::<Mistakes>(), "{missing}");
+        }
         let files = ["a.wasm", "A.wat"].map(|name| folder.path().join(name));
         files.iter().for_each(|file| std::fs::write(file, "").unwrap());
         assert!(check(&files).unwrap_err().is::<Mistakes>());

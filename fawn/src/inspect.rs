@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use runtime_api::{ArtifactKind, ImageReference};
-use runtime_oci::ArtifactSource;
+use runtime_oci::{ArtifactSource, PullPolicy};
 use runtime_wasm::Inspection;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -27,7 +27,8 @@ use crate::{
   fawn inspect hello.wasm
   fawn inspect ghcr.io/me/hello:1.2 --json")]
 pub(crate) struct InspectArguments {
-    /// A module (.wasm), its text (.wat), or an image reference
+    /// A module (.wasm), its text (.wat), an image layout (oci:FOLDER:TAG, oci-archive:TAR:TAG), or an image
+    /// reference
     #[arg(value_name = "FILE|REFERENCE")]
     source: String,
     #[command(flatten)]
@@ -40,7 +41,7 @@ pub(crate) struct InspectArguments {
 pub(crate) async fn run(arguments: InspectArguments) -> Result<()> {
     let client = arguments.registry.connect()?;
     let module = if module_file::is_file(&arguments.source) {
-        module_file::read(Path::new(&arguments.source))?
+        module_file::load(Path::new(&arguments.source), client.max_module_bytes()).await?.bytes
     } else {
         pull(&arguments.source, &client).await?
     };
@@ -66,7 +67,7 @@ async fn pull(reference: &str, client: &TemporaryRegistry) -> Result<Vec<u8>> {
             progress.bytes_total >> 10
         ));
     };
-    let artifact = client.registry.fetch(&image, &show).await?;
+    let artifact = client.registry.fetch(&image, PullPolicy::Always, &show).await?.artifact;
     fs::read(&artifact.path).context("the pulled module cannot be read")
 }
 

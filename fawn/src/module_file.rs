@@ -1,17 +1,30 @@
-//! A module on the user's disk: `.wasm`, or `.wat`, which is the same as text.
+//! A module on the user's disk: `.wasm`, or `.wat`, which is the same as text, or in an OCI image layout.
 
 use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result};
-use runtime_api::{FunctionName, ImageReference};
+use runtime_api::{FunctionName, ImageReference, LayoutForm, ModuleCommand};
+use runtime_oci::ArtifactStore;
 
 use crate::usage::Mistakes;
+
+/// How archives are called.
+const ARCHIVES: [&str; 4] = [".tar.gz", ".tar.zst", ".tgz", ".tar"];
+
+/// A module, and what it is started with.
+pub(crate) struct Module {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) command: ModuleCommand,
+}
 
 /// Whether an argument means a file rather than an image reference.
 pub(crate) fn is_file(argument: &str) -> bool {
     let path = Path::new(argument);
     let known = path.extension().is_some_and(|extension| extension == "wasm" || extension == "wat");
-    argument.starts_with(['/', '.']) || path.is_file() || (known && !names_a_registry(argument))
+    LayoutForm::of(argument).is_some()
+        || argument.starts_with(['/', '.'])
+        || path.is_file()
+        || (known && !names_a_registry(argument))
 }
 
 /// Whether an argument begins with a host, as Docker tells hosts from the names of folders.
@@ -21,8 +34,30 @@ fn names_a_registry(argument: &str) -> bool {
     named && ImageReference::parse(argument).is_ok()
 }
 
+/// The image layout that an argument names, if it names one.
+pub(crate) fn layout(path: &Path) -> Result<Option<(ImageReference, LayoutForm)>, Mistakes> {
+    let Some(reference) = path.to_str().filter(|text| LayoutForm::of(text).is_some()) else {
+        return Ok(None);
+    };
+    let image = ImageReference::parse(reference).map_err(|error| error.to_string())?;
+    let form = image.layout();
+    Ok(form.map(|form| (image, form)))
+}
+
+/// Loads a module from a file, or from an image layout, whose modules have at most so many bytes.
+pub(crate) async fn load(path: &Path, max_module_bytes: u64) -> Result<Module> {
+    let Some((image, form)) = layout(path)? else {
+        return Ok(Module { bytes: read(path)?, command: ModuleCommand::default() });
+    };
+    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let store = ArtifactStore::open(folder.path(), max_module_bytes)?;
+    let artifact = runtime_oci::read_layout(&image, form, &store).await?;
+    let bytes = fs::read(&artifact.path).context("the module of the image layout cannot be read")?;
+    Ok(Module { bytes, command: ModuleCommand { args: artifact.args, env: artifact.env } })
+}
+
 /// Reads a module; text is compiled.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mistake = format!("there is no file {}; for an image give registry/name:tag", path.display());
@@ -38,10 +73,18 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The name of a function that is given by its file only: `My_function.wasm` is `my-function`.
+/// The name of a function that is given by its file only: `My_function.wasm` is `my-function`, and so is
+/// `oci:My_function:v1`.
 pub(crate) fn function_name(path: &Path) -> Result<FunctionName> {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    match name_from(stem) {
+    let stem = match layout(path)? {
+        Some((image, _)) => {
+            let last = image.repository.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            let end = ARCHIVES.iter().find_map(|end| last.strip_suffix(end));
+            end.unwrap_or(last).to_owned()
+        }
+        None => path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned(),
+    };
+    match name_from(&stem) {
         Some(name) => Ok(name),
         None => {
             let file = path.display();
@@ -60,11 +103,22 @@ pub(crate) fn name_from(text: &str) -> Option<FunctionName> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     #[test]
     fn files_and_references_are_told_apart() {
-        for file in ["hello.wasm", "dir/hello.wat", "./hello", "/tmp/hello", "../x.wasm"] {
+        for file in [
+            "oci:hello",
+            "oci-archive:a/hello.tar:v1",
+            "hello.wasm",
+            "dir/hello.wat",
+            "./hello",
+            "/tmp/hello",
+            "../x.wasm",
+        ] {
             assert!(is_file(file), "{file}");
         }
         for reference in [
@@ -81,9 +135,14 @@ mod tests {
 
     #[test]
     fn a_function_is_named_after_its_file() {
-        for (file, name) in
-            [("a/hello.wasm", "hello"), ("My_Function.wat", "my-function"), ("a.b.wasm", "a-b")]
-        {
+        for (file, name) in [
+            ("a/hello.wasm", "hello"),
+            ("My_Function.wat", "my-function"),
+            ("a.b.wasm", "a-b"),
+            ("oci:images/hello/:ghcr.io/me/other:1", "hello"),
+            ("oci-archive:hello.tar.gz", "hello"),
+            ("oci-archive:hello.tar:v1", "hello"),
+        ] {
             assert_eq!(function_name(Path::new(file)).unwrap().name(), name);
         }
         assert!(function_name(Path::new("___.wasm")).unwrap_err().is::<Mistakes>());
@@ -93,6 +152,34 @@ mod tests {
     fn a_file_that_is_not_there_is_the_users_mistake() {
         let error = read(Path::new("dir/nowhere.wasm")).unwrap_err();
         assert!(error.is::<Mistakes>() && error.to_string().contains("registry/name:tag"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_module_of_an_image_layout_keeps_its_command() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+        let blob = |media_type: &str, bytes: &[u8]| {
+            let digest = runtime_api::Digest(Sha256::digest(bytes).into());
+            fs::write(folder.path().join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+            json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+        };
+        let command = json!({"Entrypoint": ["/f.wasm", "--fast"], "Env": ["A=b"]});
+        let config = json!({"architecture": "wasm", "os": "wasip1", "config": command}).to_string();
+        let config = blob("application/vnd.oci.image.config.v1+json", config.as_bytes());
+        let layer = blob("application/wasm", b"\0asm\x01\0\0\0");
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string();
+        let manifest = blob("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes());
+        let index = json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
+        fs::write(folder.path().join("index.json"), index).unwrap();
+        fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+
+        let path = format!("oci:{}", folder.path().display());
+        let module = load(Path::new(&path), 1000).await.unwrap();
+        assert_eq!(module.bytes, b"\0asm\x01\0\0\0");
+        assert_eq!(module.command.args, ["--fast"]);
+        assert_eq!(module.command.env, [("A".to_owned(), "b".to_owned())]);
+        let large = load(Path::new(&path), 7).await.err().unwrap().to_string();
+        assert!(large.contains("at most 7 are taken"), "{large}");
     }
 
     #[test]

@@ -13,14 +13,14 @@ use anyhow::{Context, Result};
 use rand::TryRng;
 use runtime_api::VersionInfo;
 use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
-use runtime_oci::ArtifactStore;
+use runtime_oci::{ArtifactStore, Registry};
 use runtime_store::{Store, write_atomically};
 use runtime_wasm::{CodeLimits, CompileCommand, Compiler, Engine, EngineConfig};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::{compile_module, config::Config, memory, registry};
+use crate::{compile_module, config::Config, memory};
 
 /// How long modules are kept that no function names: longer than anyone takes between upload and deploy.
 const GARBAGE_GRACE: Duration = Duration::from_secs(3600);
@@ -39,7 +39,7 @@ pub(crate) fn start(
     metrics: &prometheus::Registry,
 ) -> Result<Node> {
     let artifacts = ArtifactStore::open(directory, config.max_module_bytes)?;
-    let source = Arc::new(registry::open(config.registries.clone(), artifacts.clone())?);
+    let source = Arc::new(Registry::new(config.registries.clone(), artifacts.clone())?);
     let budget = config.memory_budget_bytes.unwrap_or_else(memory::default_budget_bytes);
     let spill = spill_directory(directory).context("the directory for large output cannot be used")?;
     let engine =
@@ -52,8 +52,10 @@ pub(crate) fn start(
     let node_config = NodeConfig {
         max_exec_timeout: config.max_exec_timeout,
         egress: config.egress.clone(),
+        pull_policy: config.pull_policy,
         deploy_wait: DEPLOY_WAIT,
         garbage_grace: GARBAGE_GRACE,
+        disk_budget_bytes: config.disk_budget_bytes,
         version: version(),
     };
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());

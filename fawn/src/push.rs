@@ -5,23 +5,29 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use runtime_api::{ArtifactKind, ImageReference};
+use runtime_api::{ArtifactKind, ImageReference, ModuleCommand};
 use runtime_oci::{ModuleDescription, WasmOs};
 use runtime_wasm::{Inspection, World};
 use serde_json::json;
 
-use crate::{module_file, progress::Spinner, registry::RegistryArguments, usage::Mistakes};
+use crate::{
+    module_file::{self, Module},
+    progress::Spinner,
+    registry::RegistryArguments,
+    usage::Mistakes,
+};
 
 /// Push a module to a registry, as an OCI artifact
 ///
 /// The artifact has the layout of the CNCF's Wasm working group, which other tools and runtimes read too. Credentials
-/// are those of `docker login` and the like.
+/// are those of `docker login` and the like. A module of an image layout keeps its arguments and environment: with any of
+/// these it is pushed as an image.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fawn push hello.wasm ghcr.io/me/hello:1.2
   fawn push hello.wat localhost:5000/hello:dev --insecure-registry localhost:5000")]
 pub(crate) struct PushArguments {
-    /// A module (.wasm), or its text (.wat)
+    /// A module (.wasm), its text (.wat), or an image layout (oci:FOLDER:TAG, oci-archive:TAR:TAG)
     file: PathBuf,
     /// Where it goes, with a tag
     reference: String,
@@ -35,9 +41,10 @@ pub(crate) struct PushArguments {
 pub(crate) async fn run(arguments: PushArguments) -> Result<()> {
     let image = target(&arguments.reference)?;
     let client = arguments.registry.connect()?;
-    let module = module_file::read(&arguments.file)?;
+    let Module { bytes: module, command } =
+        module_file::load(&arguments.file, client.max_module_bytes()).await?;
     client.check_size(&module)?;
-    let description = describe(runtime_wasm::inspect(&module)?);
+    let description = describe(runtime_wasm::inspect(&module)?, command);
     let spinner = Spinner::start(format!("pushing {} KiB to {image}", module.len().div_ceil(1024)));
     let digest = client.registry.push(&image, module.into(), description).await?;
     drop(spinner);
@@ -52,7 +59,7 @@ pub(crate) async fn run(arguments: PushArguments) -> Result<()> {
 
 fn target(reference: &str) -> Result<ImageReference, Mistakes> {
     let image = ImageReference::parse(reference).map_err(|error| error.to_string())?;
-    if image.digest.is_some() || image.is_local() {
+    if image.digest.is_some() || image.is_local() || image.layout().is_some() {
         let mistake =
             format!("nothing can be pushed to {reference}: give a registry, a name and a tag, and no digest");
         return Err(mistake.into());
@@ -60,7 +67,7 @@ fn target(reference: &str) -> Result<ImageReference, Mistakes> {
     Ok(image)
 }
 
-fn describe(found: Inspection) -> ModuleDescription {
+fn describe(found: Inspection, command: ModuleCommand) -> ModuleDescription {
     let world = found.world().ok();
     ModuleDescription {
         kind: found.kind,
@@ -73,6 +80,7 @@ fn describe(found: Inspection) -> ModuleDescription {
             Some(World::Command) => Some("wasi:cli/command".into()),
             Some(World::CoreCommand) | None => None,
         },
+        command,
         imports: found.imports,
         exports: found.exports,
     }
@@ -86,8 +94,12 @@ mod tests {
     fn a_push_goes_to_a_tag() {
         assert_eq!(target("ghcr.io/me/hello").unwrap().to_string(), "ghcr.io/me/hello:latest");
         let digest = runtime_api::Digest([0; 32]);
-        for bad in [format!("ghcr.io/me/hello@{digest}"), "fawn.local/module:v1".into(), "UPPER/case".into()]
-        {
+        for bad in [
+            format!("ghcr.io/me/hello@{digest}"),
+            "fawn.local/module:v1".into(),
+            "oci:a:v1".into(),
+            "UPPER/case".into(),
+        ] {
             assert!(target(&bad).is_err(), "{bad}");
         }
     }

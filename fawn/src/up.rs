@@ -55,7 +55,7 @@ const MAX_METRICS_CONNECTIONS: usize = 64;
 When it serves, it prints one line on standard output: fawn ready gateway=URL metrics=URL
 SIGTERM finishes the calls in flight; a second one exits at once.")]
 pub(crate) struct UpArguments {
-    /// Modules (.wasm) or their text (.wat) to deploy
+    /// Modules (.wasm), their text (.wat), or image layouts (oci:FOLDER:TAG, oci-archive:TAR:TAG) to deploy
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// A TOML file with the settings below
@@ -73,12 +73,20 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
         runtime_process::subscriber(&config.log, config.log_format).map_err(log_refused)?;
     tracing::subscriber::set_global_default(subscriber).context("the log cannot be installed")?;
     raise_open_files();
+    give_memory_in_small_pages();
     let runtime = Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build();
     let runtime = runtime.context("cannot start the asynchronous runtime")?;
     let outcome = runtime.block_on(up(&config, &arguments.files));
     // Whoever is told to exit at once does not wait for threads that are busy.
     runtime.shutdown_background();
     outcome
+}
+
+/// The allocator asks for pages of 2 MiB, of which each thread fills some hundred KiB.
+fn give_memory_in_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        warn!(%error, "memory is taken in huge pages, so more of it");
+    }
 }
 
 /// A filter that makes no sense is the user's mistake, and says its cause itself.
@@ -155,7 +163,7 @@ async fn serve_until(
         .context("the gateway cannot be served")?;
 
     let started = select! {
-        started = first_functions::start(&node, &store, files) => Some(started),
+        started = first_functions::start(&node, &store, files, config.max_module_bytes) => Some(started),
         () = shutdown.cancelled() => None,
     };
     match &started {

@@ -40,13 +40,24 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     assert_eq!(config.log, "warn");
     assert_eq!(config.registries.plain_http, ["a:1", "b:2"].map(|host| host.parse().unwrap()));
     assert_eq!(config.grace_period, Duration::from_secs(5));
+    let dirs = |flags: &[&str]| load(flags, Some("image-dir = [\"/\"]"), &[]).unwrap().registries.image_dirs;
+    assert_eq!(dirs(&[]), [Path::new("/")]);
+    assert_eq!(
+        dirs(&["--image-dir", "/tmp", "--image-dir=/proc,/dev"]),
+        ["/tmp", "/proc", "/dev"].map(Path::new)
+    );
 }
 
 #[test]
 fn all_mistakes_are_told_at_once() {
     let file = "lisssten = \"x\"\negress = \"10.0.0.1/8\"\nmemory-budget = \"lots\"\ncode-memory = \"0\"\ncode-idle = \"0s\"";
-    let flags =
-        ["--listen=8080", "--skip-tls-verify=https://x/", "--registry-mirror=docker.io", "--log-format=xml"];
+    let flags = [
+        "--listen=8080",
+        "--skip-tls-verify=https://x/",
+        "--registry-mirror=docker.io",
+        "--log-format=xml",
+        "--image-dir=/nowhere",
+    ];
     let environment = [("basic_auth", "maybe"), ("upstream_timeout", "-1s")];
     let message = load(&flags, Some(file), &environment).unwrap_err();
     for part in [
@@ -59,6 +70,7 @@ fn all_mistakes_are_told_at_once() {
         "upstream_timeout \"-1s\"",
         "skip-tls-verify \"https://x/\"",
         "registry-mirror",
+        "image-dir: there is no folder /nowhere",
         "log-format",
         "basic_auth",
     ] {

@@ -1,4 +1,4 @@
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,46 @@ pub struct Artifact {
     /// Where its bytes are. Derived from the digest, hence not stored.
     #[serde(skip)]
     pub path: PathBuf,
+}
+
+/// What a disk holds of one module: the module itself, or its machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The module.
+    pub digest: Digest,
+    /// What it takes, in bytes.
+    pub size_bytes: u64,
+    /// When it was written or asked for last.
+    pub used: SystemTime,
+}
+
+/// What a module is given when it is started, beside its own name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModuleCommand {
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment: names and values.
+    pub env: Vec<(String, String)>,
+}
+
+impl ModuleCommand {
+    /// Whether no argument or variable has a zero byte, and every variable a name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that says which does not.
+    pub fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::invalid("invalid-command", what));
+        if let Some(arg) = self.args.iter().find(|arg| arg.contains('\0')) {
+            return bad(format!("argument {arg:?} has a zero byte in it"));
+        }
+        let unusable = |(name, value): &&(String, String)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        };
+        match self.env.iter().find(unusable) {
+            Some((name, _)) => bad(format!("variable {name:?} has no valid name or value")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The two binary formats of WebAssembly.

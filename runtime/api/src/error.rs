@@ -40,6 +40,9 @@ pub enum Error {
         /// When it makes sense to try again.
         retry_after: Duration,
     },
+    /// No room on this node's disk for what is new. What is there goes on.
+    #[error("{0}")]
+    StorageFull(String),
     /// Something that we depend on does not answer.
     #[error("{message}")]
     Unavailable {
@@ -106,6 +109,7 @@ impl Error {
             }
             Self::FunctionFailed { .. } | Self::TimedOut(_) => Fault::Function,
             Self::Overloaded { .. }
+            | Self::StorageFull(_)
             | Self::Unavailable { .. }
             | Self::RegistryUnavailable { .. }
             | Self::Internal(_) => Fault::Platform,
@@ -120,6 +124,7 @@ impl Error {
             Self::Invalid { code, .. } | Self::FunctionFailed { code, .. } => code,
             Self::TooManyCalls { .. } => "over-limit",
             Self::Overloaded { .. } => "no-capacity",
+            Self::StorageFull(_) => "storage-full",
             Self::Unavailable { .. } => "unavailable",
             Self::RegistryUnavailable { .. } => "registry-unavailable",
             Self::TimedOut(_) => "timeout",

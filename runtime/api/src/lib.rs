@@ -14,10 +14,10 @@ mod quantity;
 mod spec;
 mod status;
 
-pub use artifact::{Artifact, ArtifactKind, Digest};
+pub use artifact::{Artifact, ArtifactKind, Digest, ModuleCommand, Stored};
 pub use duration::parse_duration;
 pub use error::{Error, Fault, Result};
-pub use image::{ImageReference, LOCAL_REGISTRY};
+pub use image::{ImageReference, LOCAL_REGISTRY, LayoutForm, canonical_registry};
 pub use invocation::{Body, BodyError, CallId, Invocation, Response, empty, full};
 pub use name::{DEFAULT_NAMESPACE, FunctionName};
 pub use provider::{Deployed, Provider, ProviderInfo, StoredArtifact, VersionInfo};

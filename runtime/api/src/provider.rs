@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Digest, FunctionName, FunctionSpec, FunctionStatus, Invocation, Response, Result};
+use crate::{
+    Body, Digest, FunctionName, FunctionSpec, FunctionStatus, Invocation, ModuleCommand, Response, Result,
+};
 
 /// A thing that runs functions: in this process, behind HTTP, or many nodes as one.
 ///
@@ -58,11 +60,12 @@ pub trait Provider: Send + Sync {
     /// `Unavailable` when they cannot be asked for.
     async fn namespaces(&self) -> Result<Vec<String>>;
 
-    /// Takes a module or component and keeps it, under a name that any deploy can use as its image.
+    /// Takes a module or component and keeps it, under a name that any deploy can use as its image. Deployed by that name,
+    /// it is started with `command`, as that of an image.
     ///
     /// # Errors
-    /// `Invalid` when the body is not WebAssembly or is too large.
-    async fn store_artifact(&self, module: Body) -> Result<StoredArtifact>;
+    /// `Invalid` when the body is not WebAssembly or is too large, or the command cannot be given to a module.
+    async fn store_artifact(&self, module: Body, command: ModuleCommand) -> Result<StoredArtifact>;
 
     /// Who this is.
     ///

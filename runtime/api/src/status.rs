@@ -38,6 +38,9 @@ pub struct Deployment {
     /// The digest of the module that serves, `sha256:…`; empty while there is none.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub digest: String,
+    /// The image that it came from, by the digest that its tag meant then, `ghcr.io/me/hello@sha256:…`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub image: String,
     /// What that module is, such as `wasi:http/incoming-handler@0.2 component`.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub kind: String,
@@ -94,6 +97,7 @@ mod tests {
                 phase: Phase::Ready,
                 reason: String::new(),
                 digest: String::new(),
+                image: String::new(),
                 kind: String::new(),
             },
         };

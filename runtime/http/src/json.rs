@@ -29,7 +29,7 @@ fn unreadable(error: &axum::Error) -> Error {
     Error::invalid("incomplete-body", format!("the body did not arrive: {error}"))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], fields: &[&str]) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], fields: &[&str]) -> Result<T> {
     let invalid = |why: String| Error::invalid("invalid-json", format!("failed to unmarshal request: {why}"));
     let value = match serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))? {
         Value::Object(object) => Value::Object(known(object, fields)),

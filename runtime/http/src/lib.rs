@@ -4,6 +4,8 @@
 //! Its one invariant: an error becomes a status code, and a line of the log, in `status.rs` and nowhere else.
 
 mod call_id;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
 mod routes;
 mod status;

@@ -10,8 +10,8 @@ use axum::{
 use http::{StatusCode, Uri};
 use http_body_util::BodyExt;
 use runtime_api::{
-    DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, FunctionStatus, Provider, ProviderInfo, Result,
-    StoredArtifact,
+    DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, FunctionStatus, ModuleCommand, Provider,
+    ProviderInfo, Result, StoredArtifact,
 };
 use serde::Deserialize;
 
@@ -135,15 +135,40 @@ async fn info(State(provider): Shared) -> Answer<Json<ProviderInfo>> {
     Ok(Json(provider.info().await?))
 }
 
-async fn store_artifact(State(provider): Shared, body: Body) -> Answer<Json<StoredArtifact>> {
-    Ok(Json(provider.store_artifact(body.map_err(Into::into).boxed_unsync()).await?))
+/// The body is the module; the query says what it is started with: `arg=--fast&arg=x&env=NAME=VALUE`, in that order.
+async fn store_artifact(
+    State(provider): Shared,
+    Query(query): Query<Vec<(String, String)>>,
+    body: Body,
+) -> Answer<Json<StoredArtifact>> {
+    let command = command(query)?;
+    Ok(Json(provider.store_artifact(body.map_err(Into::into).boxed_unsync(), command).await?))
+}
+
+fn command(query: Vec<(String, String)>) -> Result<ModuleCommand> {
+    let mut command = ModuleCommand::default();
+    for (parameter, value) in query {
+        match (parameter.as_str(), value.split_once('=')) {
+            ("arg", _) => command.args.push(value),
+            ("env", Some((name, value))) => command.env.push((name.to_owned(), value.to_owned())),
+            ("env", None) => {
+                let message = format!("env {value:?} is not NAME=VALUE");
+                return Err(Error::invalid("invalid-command", message));
+            }
+            _ => {
+                let message = format!("{parameter:?} is no parameter of an upload: give arg or env");
+                return Err(Error::invalid("invalid-command", message));
+            }
+        }
+    }
+    Ok(command)
 }
 
 async fn health(State(provider): Shared) -> Answer<()> {
     Ok(provider.health().await?)
 }
 
-const SPEC_FIELDS: [&str; 12] = [
+pub(crate) const SPEC_FIELDS: [&str; 12] = [
     "service",
     "image",
     "namespace",

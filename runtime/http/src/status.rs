@@ -71,6 +71,7 @@ fn status(error: &Error) -> StatusCode {
         Error::Overloaded { .. } | Error::Unavailable { .. } | Error::RegistryUnavailable { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Error::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
         Error::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
         Error::FunctionFailed { code: "bad-response" | "no-response", .. } => StatusCode::BAD_GATEWAY,
         Error::FunctionFailed { .. } | Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -91,6 +92,7 @@ fn log(error: &Error, call_id: &CallId) {
     let (code, reason) = (error.code(), display(Chain(error)));
     match error {
         Error::Internal(_) => error!(%call_id, code, reason, "failed"),
+        Error::StorageFull(_) => warn!(%call_id, code, reason, "no room on the disk"),
         Error::Unavailable { .. } | Error::RegistryUnavailable { .. } => {
             warn!(%call_id, code, reason, "depends on what does not answer");
         }

@@ -244,6 +244,7 @@ impl Inner {
 
     /// All that can fail, with nothing changed yet.
     async fn prepare(self: &Arc<Self>, checked: CheckedSpec, job: &Job) -> Result<Prepared> {
+        self.make_disk_room().await?;
         job.set_stage("pulling".into());
         let progress = |progress: Progress| {
             job.set_stage(format!(
@@ -252,7 +253,8 @@ impl Inner {
                 progress.bytes_total >> 10
             ));
         };
-        let artifact = self.source.fetch(&checked.spec.image()?, &progress).await?;
+        let fetched = self.source.fetch(&checked.spec.image()?, checked.pull_policy, &progress).await?;
+        let artifact = fetched.artifact;
         // A job fetches once.
         let _ = job.module.set(artifact.digest);
         job.set_stage(format!("compiling {} KiB", artifact.size_bytes >> 10));
@@ -266,6 +268,7 @@ impl Inner {
         let revision = Revision {
             spec: checked.spec.clone(),
             artifact,
+            image: fetched.image.to_string(),
             world: module.world,
             memory_bytes: module.memory_bytes,
         };

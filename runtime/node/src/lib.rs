@@ -4,6 +4,7 @@
 //! deploy that fails changes neither.
 
 mod deploy;
+mod disk;
 mod metrics;
 mod node;
 mod record;

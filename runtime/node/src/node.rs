@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime_api::{
     Body, DEFAULT_NAMESPACE, Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus,
-    ImageReference, Invocation, Provider, ProviderInfo, Response, Result, StoredArtifact, VersionInfo,
+    ImageReference, Invocation, ModuleCommand, Provider, ProviderInfo, Response, Result, StoredArtifact,
+    VersionInfo,
 };
 use runtime_egress::Policy;
-use runtime_oci::{ArtifactSource, ArtifactStore};
+use runtime_oci::{ArtifactSource, ArtifactStore, PullPolicy};
 use runtime_store::Store;
 use runtime_wasm::{CompiledModule, Compiler, Engine, InstancePool};
 use tokio::runtime::Handle;
@@ -39,10 +40,14 @@ pub struct NodeConfig {
     pub max_exec_timeout: Duration,
     /// Where functions may connect to that do not say so themselves.
     pub egress: Policy,
+    /// When registries are asked for what functions want that do not say so themselves.
+    pub pull_policy: PullPolicy,
     /// How long a deploy waits before it answers that the work goes on; see [`DEPLOY_WAIT`](crate::DEPLOY_WAIT).
     pub deploy_wait: Duration,
     /// How long content is kept that no function names.
     pub garbage_grace: Duration,
+    /// What modules and machine code may take on disk, in bytes. Beyond it nothing new is deployed.
+    pub disk_budget_bytes: u64,
     /// What this is a build of.
     pub version: VersionInfo,
 }
@@ -85,7 +90,10 @@ pub(crate) struct Inner {
     pub(crate) shutdown: CancellationToken,
     pub(crate) deploy_wait: Duration,
     pub(crate) rules: NodeRules,
-    garbage_grace: Duration,
+    pub(crate) garbage_grace: Duration,
+    pub(crate) disk_budget_bytes: u64,
+    /// Held while room is made on the disk.
+    pub(crate) evicting: std::sync::Mutex<()>,
     version: VersionInfo,
 }
 
@@ -108,8 +116,14 @@ impl Node {
             runtime: parts.runtime,
             shutdown: CancellationToken::new(),
             deploy_wait: config.deploy_wait,
-            rules: NodeRules { max_exec_timeout: config.max_exec_timeout, egress: config.egress },
+            rules: NodeRules {
+                max_exec_timeout: config.max_exec_timeout,
+                egress: config.egress,
+                pull_policy: config.pull_policy,
+            },
             garbage_grace: config.garbage_grace,
+            disk_budget_bytes: config.disk_budget_bytes,
+            evicting: std::sync::Mutex::default(),
             version: config.version,
         });
         let records = inner.records.all()?;
@@ -223,18 +237,11 @@ impl Inner {
     /// Removes content and code that no function and no deployment under way needs, and that nothing wrote or asked
     /// for within the grace period.
     async fn sweep(self: &Arc<Self>) -> Result<()> {
-        // A deployment that ends meanwhile is in the table by the time that is looked at.
-        let jobs = self.jobs.all();
-        let deployed = self.table.all();
-        let keep: HashSet<Digest> = jobs
-            .iter()
-            .flat_map(|(_, job)| job.modules())
-            .chain(deployed.iter().flat_map(|entry| entry.modules()))
-            .collect();
+        let keep = self.needed();
         let inner = self.clone();
         let sweep = move || {
             inner.artifacts.retain(&keep, inner.garbage_grace)?;
-            let hex: HashSet<String> = keep.iter().map(Digest::hex).collect();
+            let hex: HashSet<String> = inner.artifacts.modules_of(&keep).iter().map(Digest::hex).collect();
             inner.compiler.retain(|digest| hex.contains(digest), inner.garbage_grace)
         };
         tokio::task::spawn_blocking(sweep).await.map_err(Error::internal)?
@@ -377,12 +384,12 @@ impl Provider for Node {
         Ok(vec![DEFAULT_NAMESPACE.to_owned()])
     }
 
-    async fn store_artifact(&self, module: Body) -> Result<StoredArtifact> {
+    async fn store_artifact(&self, module: Body, command: ModuleCommand) -> Result<StoredArtifact> {
+        command.check()?;
+        self.inner.make_disk_room().await?;
         let artifact = self.inner.artifacts.insert(module).await?;
-        Ok(StoredArtifact {
-            image: ImageReference::local(artifact.digest).to_string(),
-            digest: artifact.digest,
-        })
+        let named = self.inner.artifacts.with_command(&artifact, command).await?;
+        Ok(StoredArtifact { image: ImageReference::local(named).to_string(), digest: artifact.digest })
     }
 
     async fn info(&self) -> Result<ProviderInfo> {

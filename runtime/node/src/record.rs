@@ -32,6 +32,9 @@ impl Record {
 pub(crate) struct Revision {
     pub(crate) spec: FunctionSpec,
     pub(crate) artifact: Artifact,
+    /// The image that it is of, by its digest; empty in records of earlier versions.
+    #[serde(default)]
+    pub(crate) image: String,
     pub(crate) world: World,
     pub(crate) memory_bytes: u64,
 }
@@ -84,5 +87,8 @@ fn unreadable(error: runtime_store::Error) -> Error {
 }
 
 fn stored(error: runtime_store::Error) -> Error {
+    if let runtime_store::Error::Full { .. } = error {
+        return Error::StorageFull(error.to_string());
+    }
     Error::unavailable(format!("the store did not take the change: {error}"), error)
 }

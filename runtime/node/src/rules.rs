@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use http::HeaderValue;
 use runtime_api::{Artifact, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Result, parse_duration};
 use runtime_egress::Policy;
+use runtime_oci::PullPolicy;
 use runtime_wasm::{Limits, MAX_MEMORY_BYTES, Settings, StdioSettings, World};
 
 /// Memory of an instance where `limits.memory` gives none.
@@ -19,11 +20,15 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 /// Where a function says which addresses it may reach.
 const EGRESS: &str = "dev.fawn.egress";
 
+/// Where a function says when a registry is to be asked for its image.
+const PULL_POLICY: &str = "dev.fawn.pull-policy";
+
 /// What an operator sets for all functions of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeRules {
     pub(crate) max_exec_timeout: Duration,
     pub(crate) egress: Policy,
+    pub(crate) pull_policy: PullPolicy,
 }
 
 /// A spec whose every field this node can honour.
@@ -31,6 +36,7 @@ pub(crate) struct NodeRules {
 pub(crate) struct CheckedSpec {
     pub(crate) name: FunctionName,
     pub(crate) spec: FunctionSpec,
+    pub(crate) pull_policy: PullPolicy,
     limits: Limits,
     timeout: Duration,
     max_inflight: u64,
@@ -58,9 +64,22 @@ impl NodeRules {
         let egress = self.egress.for_function(annotation);
         let egress = egress
             .map_err(|error| Error::invalid("invalid-egress", format!("annotation {EGRESS}: {error}")))?;
+        let pull_policy = match spec.annotations.get(PULL_POLICY) {
+            Some(text) => text.parse().map_err(|error| {
+                Error::invalid("invalid-pull-policy", format!("annotation {PULL_POLICY}: {error}"))
+            })?,
+            None => self.pull_policy,
+        };
         let timeout = self.timeout(&spec);
         let max_inflight = spec.env_vars.get("max_inflight").and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(CheckedSpec { name, limits: Limits { memory_bytes, egress }, timeout, max_inflight, spec })
+        Ok(CheckedSpec {
+            name,
+            pull_policy,
+            limits: Limits { memory_bytes, egress },
+            timeout,
+            max_inflight,
+            spec,
+        })
     }
 
     /// `exec_timeout`; unset or not a duration, the default; 0 or beyond the maximum, the maximum. A `write_timeout`
@@ -218,7 +237,11 @@ mod tests {
     use super::*;
 
     fn rules() -> NodeRules {
-        NodeRules { max_exec_timeout: Duration::from_secs(900), egress: Policy::public() }
+        NodeRules {
+            max_exec_timeout: Duration::from_secs(900),
+            egress: Policy::public(),
+            pull_policy: PullPolicy::IfNotPresent,
+        }
     }
 
     fn spec(json: &str) -> FunctionSpec {
@@ -246,6 +269,13 @@ mod tests {
             let timeout = settings(&format!(r#","envVars":{{"exec_timeout":"{value}"}}"#)).timeout;
             assert_eq!(timeout, Duration::from_secs(seconds), "{value}");
         }
+    }
+
+    #[test]
+    fn a_function_s_own_pull_policy_comes_before_the_node_s() {
+        let policy = |json| rules().check(spec(json)).unwrap().pull_policy;
+        assert_eq!(policy(""), PullPolicy::IfNotPresent);
+        assert_eq!(policy(r#","annotations":{"dev.fawn.pull-policy":"Never"}"#), PullPolicy::Never);
     }
 
     #[test]
@@ -292,6 +322,7 @@ mod tests {
             (r#","annotations":{"faas.net/basic-auth":"true"}"#, "faas.net/basic-auth"),
             (r#","annotations":{"dev.fawn.isolation":"concurrent"}"#, "dev.fawn.isolation"),
             (r#","annotations":{"dev.fawn.egress":"not a policy!"}"#, "dev.fawn.egress"),
+            (r#","annotations":{"dev.fawn.pull-policy":"Sometimes"}"#, "dev.fawn.pull-policy"),
             (r#","envVars":{"jwt_auth":"true"}"#, "jwt_auth"),
             (r#","envVars":{"A=B":"1"}"#, "A=B"),
             (r#","envVars":{"content_type":"text\nplain"}"#, "content_type"),

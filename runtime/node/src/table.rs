@@ -120,6 +120,7 @@ impl Entry {
         status.deployment.phase = phase;
         if let Some(revision) = serving {
             status.deployment.digest = revision.artifact.digest.to_string();
+            status.deployment.image.clone_from(&revision.image);
             status.deployment.kind = revision.world.describe().to_owned();
         }
         status
@@ -147,6 +148,12 @@ pub(crate) fn pending_status(
         replicas: 0,
         available_replicas: 0,
         created_at,
-        deployment: Deployment { phase: Phase::Pending, reason, digest: String::new(), kind: String::new() },
+        deployment: Deployment {
+            phase: Phase::Pending,
+            reason,
+            digest: String::new(),
+            image: String::new(),
+            kind: String::new(),
+        },
     }
 }

@@ -12,7 +12,9 @@ use url::form_urlencoded::Serializer;
 use crate::{
     credentials::{self, Credentials},
     endpoint::authority,
+    host::RegistryHost,
     request::silent,
+    retry::{Attempt, Failure},
     session::Session,
     transport::unanswered,
 };
@@ -59,14 +61,14 @@ fn basic(username: &str, password: &str) -> String {
 
 /// What a registry asks for (RFC 9110 §11.6.1; Docker's token authentication).
 #[derive(Debug, PartialEq, Eq)]
-enum Challenge {
+pub(crate) enum Challenge {
     Basic,
     Bearer { realm: String, service: Option<String> },
 }
 
 impl Challenge {
     /// The strongest challenge that is understood.
-    fn parse(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn parse(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenges =
             values.flat_map(|value| ChallengeParser::new(value).map_while(std::result::Result::ok));
@@ -97,12 +99,12 @@ struct Token {
 
 impl Session<'_> {
     /// Gets what the registry asks for.
-    pub(crate) async fn authorize(&mut self, headers: &HeaderMap) -> Result<()> {
+    pub(crate) async fn authorize(&mut self, headers: &HeaderMap) -> Attempt<()> {
         let host = &self.endpoint.host;
         let denied = |why: &str| Error::invalid("unauthorized", format!("registry {host} {why}"));
         let challenge = Challenge::parse(headers)
             .ok_or_else(|| denied("asks for neither Basic nor Bearer authentication"))?;
-        let credentials = credentials::find(&self.transport.config, host).await?;
+        let credentials = credentials::find(&self.transport.config, host, &self.endpoint.repository).await?;
         let authorization = match (challenge, credentials) {
             (Challenge::Bearer { realm, service }, credentials) => {
                 let realm = self.trusted_realm(&realm, credentials.is_none())?;
@@ -112,28 +114,40 @@ impl Session<'_> {
                 Authorization::Basic { username, password }
             }
             (Challenge::Basic, Some(Credentials::IdentityToken(_))) => {
-                return Err(denied("asks for a password, and its credentials are an identity token"));
+                return Err(denied("asks for a password, and its credentials are an identity token").into());
             }
-            (Challenge::Basic, None) => return Err(self.denied(host)),
+            (Challenge::Basic, None) => return Err(self.denied(host).into()),
         };
         self.authorization = Some(authorization);
         Ok(())
     }
 
-    /// A registry names the server that gets its password: believed only within its own domain, and over https. One
-    /// that gets nothing may be elsewhere.
+    /// A registry names the server that gets its password: believed only within its own domain, or where the operator
+    /// says so, and over https. One that gets nothing may be elsewhere.
     fn trusted_realm(&self, realm: &str, anonymous: bool) -> Result<Url> {
         let base = self.endpoint.base();
         let url = Url::parse(realm).ok().filter(|url| {
             let encrypted = url.scheme() == "https" || (url.scheme() == "http" && self.endpoint.is_plain());
-            encrypted && (anonymous || is_same_site(base.host_str(), url.host_str()))
+            encrypted && (anonymous || self.is_listed(url) || is_same_site(base.host_str(), url.host_str()))
         });
         url.ok_or_else(|| {
             let host = &self.endpoint.host;
             Error::invalid(
                 "untrusted-realm",
-                format!("registry {host} has its tokens from {realm:?}, which is not asked: it is not https of the same domain"),
+                format!(
+                    "registry {host} has its tokens from {realm:?}, which is not asked: it is not https of the same \
+                     domain; if it belongs to the registry, say so with `--registry-realm {host}=HOST`"
+                ),
             )
+        })
+    }
+
+    /// Whether the operator said that the registry has its tokens from there.
+    fn is_listed(&self, realm: &Url) -> bool {
+        let pair = self.endpoint.host.parse::<RegistryHost>().ok().zip(RegistryHost::of(realm));
+        pair.is_some_and(|(own, realm)| {
+            let mut listed = self.transport.config.realms.iter();
+            listed.any(|(registry, host)| registry.covers(&own) && host.covers(&realm))
         })
     }
 
@@ -142,7 +156,7 @@ impl Session<'_> {
         realm: Url,
         service: Option<String>,
         credentials: Option<Credentials>,
-    ) -> Result<Authorization> {
+    ) -> Attempt<Authorization> {
         let anonymous = credentials.is_none();
         let actions = match self.access {
             Access::Pull => "pull",
@@ -152,18 +166,20 @@ impl Session<'_> {
         let scope = format!("repository:{}:{actions}", self.endpoint.repository);
         let mut parameters = vec![("scope", scope.as_str())];
         parameters.extend(service.as_deref().map(|service| ("service", service)));
-        let client = self.client_for(&realm).await?;
-        let request = token_request(client, realm.clone(), &parameters, credentials);
+        let client = match self.is_listed(&realm) {
+            true => self.transport.client(&realm, false)?,
+            false => self.client_for(&realm).await?,
+        };
+        let request = token_request(&client, realm.clone(), &parameters, credentials);
         let response = timeout(self.transport.config.timeouts.stall, request.send()).await;
-        let response = response.map_err(|_| silent(&realm))?.map_err(|error| unanswered(&realm, error))?;
+        let response = response
+            .map_err(|_| Failure::Final(silent(&realm)))?
+            .map_err(|error| unanswered(&realm, error))?;
         let host = authority(&realm);
         match response.status() {
             StatusCode::OK => {}
-            status if status.is_server_error() => {
-                return Err(Error::RegistryUnavailable {
-                    message: format!("{host} answered {status}"),
-                    source: None,
-                });
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Failure::come_back(format!("{host} gives no token now ({status})"), &response));
             }
             status => {
                 let own = &self.endpoint.host;
@@ -174,7 +190,7 @@ impl Session<'_> {
                 };
                 let message =
                     format!("{host} gives no token for {own} ({status}): check the name, or {advice}");
-                return Err(Error::invalid("unauthorized", message));
+                return Err(Error::invalid("unauthorized", message).into());
             }
         }
         let token = token_in(&self.read_all(response, MAX_TOKEN_BYTES, "token").await?, &host)?;
@@ -216,7 +232,7 @@ fn token_request(
 }
 
 /// Whether two hosts are of one registrable domain (publicsuffix.org). Addresses and bare names must be equal.
-fn is_same_site(registry: Option<&str>, realm: Option<&str>) -> bool {
+pub(crate) fn is_same_site(registry: Option<&str>, realm: Option<&str>) -> bool {
     let (Some(registry), Some(realm)) = (registry, realm) else { return false };
     let domain = |host| psl::domain_str(host).filter(|_| !is_address(host));
     registry == realm

@@ -1,7 +1,14 @@
-use std::{collections::HashMap, ffi::OsStr, io::ErrorKind, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsStr,
+    io::ErrorKind,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use runtime_api::{Error, Result};
+use runtime_api::{Error, Result, canonical_registry};
 use serde::Deserialize;
 use tokio::{
     fs::File,
@@ -28,7 +35,8 @@ pub(crate) enum Credentials {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct DockerConfig {
-    auths: HashMap<String, Auth>,
+    /// In an order, since a registry may be in it under several names.
+    auths: BTreeMap<String, Auth>,
     cred_helpers: HashMap<String, String>,
     creds_store: String,
 }
@@ -52,14 +60,24 @@ struct HelperAnswer {
 }
 
 /// Looks up the credentials of one registry, in the order of Docker. The file is read anew each time, so that a login
-/// counts at once.
-pub(crate) async fn find(config: &RegistryConfig, host: &str) -> Result<Option<Credentials>> {
+/// counts at once. Entries may be for a part of a registry, as in `quay.io/team` (containers-auth.json(5), Kubernetes'
+/// image pull secrets): the most particular one counts, also before what a helper has for the whole. Entries with
+/// nothing in them only say that a helper has something.
+pub(crate) async fn find(
+    config: &RegistryConfig,
+    host: &str,
+    repository: &str,
+) -> Result<Option<Credentials>> {
     let (path, required) = match (&config.auth_file, &config.default_auth_file) {
         (Some(path), _) => (path, true),
         (None, Some(path)) => (path, false),
         (None, None) => return Ok(None),
     };
     let Some(docker) = read(path, required).await? else { return Ok(None) };
+    let parts = parts(host, repository).filter_map(|part| docker.auths.get(&part));
+    if let Some(credentials) = first(parts, path, host)? {
+        return Ok(Some(credentials));
+    }
     let key = if host == "docker.io" { DOCKER_HUB_KEY } else { host };
     let helper = docker.cred_helpers.get(key).or_else(|| docker.cred_helpers.get(host));
     let helper = helper.unwrap_or(&docker.creds_store);
@@ -69,8 +87,18 @@ pub(crate) async fn find(config: &RegistryConfig, host: &str) -> Result<Option<C
             return Ok(Some(credentials));
         }
     }
-    let auth = docker.auths.iter().find(|(name, _)| is_for(name, key) || is_for(name, host));
-    auth.map_or(Ok(None), |(_, auth)| auth.credentials(path, host))
+    let exact = [key, host].into_iter().filter_map(|name| docker.auths.get(name));
+    let alike = docker.auths.iter().filter(|(name, _)| is_for(name, key) || is_for(name, host));
+    first(exact.chain(alike.map(|(_, auth)| auth)), path, host)
+}
+
+/// What the first entry has that has anything.
+fn first<'a>(
+    mut auths: impl Iterator<Item = &'a Auth>,
+    path: &Path,
+    host: &str,
+) -> Result<Option<Credentials>> {
+    auths.find_map(|auth| auth.credentials(path, host).transpose()).transpose()
 }
 
 async fn read(path: &Path, required: bool) -> Result<Option<DockerConfig>> {
@@ -96,12 +124,21 @@ async fn read(path: &Path, required: bool) -> Result<Option<DockerConfig>> {
     })
 }
 
-/// Old logins filed a registry under its address.
+/// `host/a/b`, then `host/a`.
+fn parts(host: &str, repository: &str) -> impl Iterator<Item = String> {
+    let ends = std::iter::once(repository.len()).chain(repository.rmatch_indices('/').map(|(end, _)| end));
+    ends.filter_map(|end| repository.get(..end))
+        .map(|part| format!("{host}/{part}"))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// Old logins filed a registry under its address, and any may have written its name in another way.
 fn is_for(name: &str, key: &str) -> bool {
     let bare = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
     let bare =
         ["/v1/", "/v2/", "/v1", "/v2", "/"].iter().find_map(|end| bare.strip_suffix(end)).unwrap_or(bare);
-    name == key || bare == key
+    bare == key || canonical_registry(bare) == key
 }
 
 impl Auth {

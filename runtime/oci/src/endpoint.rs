@@ -18,13 +18,15 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Where an image is pulled from. A mirror replaces its registry, which is then never asked.
-    pub(crate) fn to_pull(image: &ImageReference, config: &RegistryConfig) -> Result<Self> {
-        let mirror = config.mirrors.iter().find(|(host, _)| *host == image.registry);
-        match mirror {
-            Some((_, mirror)) => Self::mirror(image, mirror),
-            None => Self::registry(image, config),
+    /// Where an image may be pulled from, in order: the mirrors of its registry, and the registry itself unless that is
+    /// not to be asked.
+    pub(crate) fn to_pull(image: &ImageReference, config: &RegistryConfig) -> Result<Vec<Self>> {
+        let mirrors = config.mirrors.iter().filter(|(host, _)| *host == image.registry);
+        let mut all = mirrors.map(|(_, mirror)| Self::mirror(image, mirror)).collect::<Result<Vec<_>>>()?;
+        if !config.mirrors_only.contains(&image.registry) {
+            all.push(Self::registry(image, config)?);
         }
+        Ok(all)
     }
 
     /// The image's own registry.
@@ -68,6 +70,11 @@ impl Endpoint {
         self.base.scheme() == "http"
     }
 
+    /// One repository of one server.
+    pub(crate) fn place(&self) -> String {
+        format!("{}{}", self.base, self.repository)
+    }
+
     pub(crate) fn base(&self) -> &Url {
         &self.base
     }
@@ -89,9 +96,10 @@ fn parse(text: &str) -> Result<Url> {
 mod tests {
     use super::*;
 
-    fn manifest_url(image: &str, config: &RegistryConfig) -> String {
+    fn manifest_urls(image: &str, config: &RegistryConfig) -> Vec<String> {
         let image = ImageReference::parse(image).unwrap();
-        Endpoint::to_pull(&image, config).unwrap().url("manifests", "v1").unwrap().to_string()
+        let endpoints = Endpoint::to_pull(&image, config).unwrap();
+        endpoints.iter().map(|endpoint| endpoint.url("manifests", "v1").unwrap().to_string()).collect()
     }
 
     #[test]
@@ -103,25 +111,42 @@ mod tests {
         for (image, url) in [
             ("hello", "https://registry-1.docker.io/v2/library/hello/manifests/v1"),
             ("ghcr.io/me/hello", "https://ghcr.io/v2/me/hello/manifests/v1"),
+            ("GHCR.io.:443/me/hello", "https://ghcr.io/v2/me/hello/manifests/v1"),
+            ("ghcr.io:444/me/hello", "https://ghcr.io:444/v2/me/hello/manifests/v1"),
+            ("lab:443/me/hello", "https://lab/v2/me/hello/manifests/v1"),
+            ("registry-1.docker.io/hello", "https://registry-1.docker.io/v2/library/hello/manifests/v1"),
             ("127.0.0.1:5000/hello", "http://127.0.0.1:5000/v2/hello/manifests/v1"),
             ("127.0.0.1:5001/hello", "https://127.0.0.1:5001/v2/hello/manifests/v1"),
         ] {
-            assert_eq!(manifest_url(image, &config), url);
+            assert_eq!(manifest_urls(image, &config), [url]);
         }
     }
 
     #[test]
-    fn a_mirror_replaces_its_registry_and_no_other() {
-        let mirrors = vec![
-            ("docker.io".to_owned(), Url::parse("http://mirror:5000").unwrap()),
-            ("ghcr.io".to_owned(), Url::parse("https://harbor.example.com/ghcr/").unwrap()),
+    fn mirrors_stand_before_their_registry_and_no_other() {
+        let mirrors = [
+            ("docker.io", "http://mirror:5000"),
+            ("ghcr.io", "https://harbor.example.com/ghcr/"),
+            ("docker.io", "https://harbor.example.com/hub"),
         ];
-        let config = RegistryConfig { mirrors, ..RegistryConfig::default() };
-        assert_eq!(manifest_url("hello", &config), "http://mirror:5000/v2/library/hello/manifests/v1");
+        let mirrors = mirrors.map(|(host, url)| (host.to_owned(), Url::parse(url).unwrap())).into();
+        let mirrors_only = vec!["ghcr.io".to_owned()];
+        let config = RegistryConfig { mirrors, mirrors_only, ..RegistryConfig::default() };
         assert_eq!(
-            manifest_url("ghcr.io/me/a", &config),
-            "https://harbor.example.com/v2/ghcr/me/a/manifests/v1"
+            manifest_urls("hello", &config),
+            [
+                "http://mirror:5000/v2/library/hello/manifests/v1",
+                "https://harbor.example.com/v2/hub/library/hello/manifests/v1",
+                "https://registry-1.docker.io/v2/library/hello/manifests/v1",
+            ]
         );
-        assert_eq!(manifest_url("quay.io/me/a", &config), "https://quay.io/v2/me/a/manifests/v1");
+        assert_eq!(
+            manifest_urls("ghcr.io/me/a", &config),
+            ["https://harbor.example.com/v2/ghcr/me/a/manifests/v1"]
+        );
+        for same in ["GHCR.IO/me/a", "ghcr.io:443/me/a", "ghcr.io./me/a"] {
+            assert_eq!(manifest_urls(same, &config), manifest_urls("ghcr.io/me/a", &config), "{same}");
+        }
+        assert_eq!(manifest_urls("quay.io/me/a", &config), ["https://quay.io/v2/me/a/manifests/v1"]);
     }
 }

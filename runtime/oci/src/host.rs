@@ -19,6 +19,11 @@ impl RegistryHost {
         Some(Self { host: url.host()?.to_owned(), port: url.port() })
     }
 
+    /// Whether it is of one port alone.
+    pub(crate) fn has_port(&self) -> bool {
+        self.port.is_some()
+    }
+
     /// Whether what is said of `self` holds for `other`, an address that requests go to.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let same_port = |port| port == other.port.unwrap_or(USUAL_PORT);

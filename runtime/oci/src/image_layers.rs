@@ -1,23 +1,23 @@
 use std::{
-    cell::Cell,
-    io::{self, BufReader, Cursor, Read, sink},
-    rc::Rc,
+    io::{self, Read, sink},
+    sync::Arc,
 };
 
-use flate2::read::MultiGzDecoder;
 use runtime_api::{Error, Result};
 use tar::{Archive, Entry, EntryType};
 
-use crate::{ArtifactStore, incoming::Incoming};
-
-/// What the headers of one tar entry may take: long names and PAX records are read into memory as a whole.
-const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// The zstd window is memory that a layer asks for; no encoder's usual levels need more than 32 MiB.
-const MAX_ZSTD_WINDOW_LOG: u32 = 25;
+use crate::{
+    ArtifactStore,
+    compression::decompress,
+    incoming::Incoming,
+    limits::{Limited, Limits},
+};
 
 const TOO_MUCH: &str =
     "the image's layers unpack to more than is taken: put the .wasm file into a layer of its own";
-const LONG_HEADER: &str = "the name of a file in the image's layer is too long";
+
+/// An entry of a layer, as [`walk`] passes it.
+pub(crate) type LayerEntry<'a> = Entry<'a, Limited<Box<dyn Read>>>;
 
 /// What one layer says about the file that is looked for.
 pub(crate) enum Finding {
@@ -37,52 +37,84 @@ pub(crate) fn search(
     budget_bytes: u64,
     store: &ArtifactStore,
 ) -> Result<Finding> {
-    let limits = Rc::new(Limits { total: Cell::new(budget_bytes), header: Cell::new(MAX_HEADER_BYTES) });
-    let contents = Limited { inner: decompress(layer).map_err(unreadable)?, limits: limits.clone() };
-    let mut archive = Archive::new(contents);
-    let mut removed = false;
-    let mut found = None;
-    let mut entries = archive.entries().map_err(unreadable)?;
-    loop {
-        limits.header.set(MAX_HEADER_BYTES);
-        let next = entries.next().transpose().map_err(unreadable)?;
-        limits.header.set(u64::MAX);
-        let Some(mut entry) = next else { break };
-        match relation(&normalized(&entry.path_bytes()), path) {
-            Relation::Same => found = Some(read_file(&mut entry, path, store)?),
-            Relation::Above => refuse_links(&entry, path)?,
+    let (mut removed, mut found) = (false, None);
+    let budget_bytes = walk(layer, budget_bytes, |name, entry, limits| {
+        match relation(name, path.as_bytes()) {
+            Relation::Same if found.is_some() => return Err(twice(name)),
+            Relation::Same => found = Some(read_file(entry, path, limits, store)?),
+            Relation::Above => refuse_links(entry, name, path)?,
             Relation::Removes => removed = true,
             Relation::None => {}
         }
+        Ok(())
+    })?;
+    Ok(match found {
+        Some(file) => Finding::File(file),
+        None if removed => Finding::Removed,
+        None => Finding::Untouched { budget_bytes },
+    })
+}
+
+/// Passes each entry of a layer to `visit`, under its normalized path, and answers how many of `budget_bytes` are left.
+/// What `visit` unpacks further, it counts against the limits that it is given.
+pub(crate) fn walk(
+    layer: impl Read + 'static,
+    budget_bytes: u64,
+    mut visit: impl FnMut(&[u8], &mut LayerEntry<'_>, &Arc<Limits>) -> Result<()>,
+) -> Result<u64> {
+    let limits = Arc::new(Limits::new(budget_bytes, TOO_MUCH));
+    let contents: Box<dyn Read> = decompress(layer).map_err(unreadable)?;
+    let mut archive = Archive::new(Limited { inner: contents, limits: limits.clone() });
+    let mut entries = archive.entries().map_err(unreadable)?;
+    loop {
+        let next = limits.within_header(|| entries.next().transpose()).map_err(unreadable)?;
+        let Some(mut entry) = next else { break };
+        let name = normalized(&entry.path_bytes());
+        visit(&name, &mut entry, &limits)?;
         skip_rest(&mut entry)?;
     }
     // Behind the archive's end there is padding at least, and it belongs to the digest.
     io::copy(&mut archive.into_inner(), &mut sink()).map_err(unreadable)?;
-    Ok(match found {
-        Some(file) => Finding::File(file),
-        None if removed => Finding::Removed,
-        None => Finding::Untouched { budget_bytes: limits.total.get() },
-    })
+    Ok(limits.left())
 }
 
-fn read_file(entry: &mut Entry<'_, Limited>, path: &str, store: &ArtifactStore) -> Result<Incoming> {
+fn read_file(
+    entry: &mut LayerEntry<'_>,
+    path: &str,
+    limits: &Arc<Limits>,
+    store: &ArtifactStore,
+) -> Result<Incoming> {
     let kind = entry.header().entry_type();
-    if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
+    if !is_file(kind) {
         let message = format!(
             "the image's /{path} is {}, where a file is expected: copy the .wasm itself",
             named(kind)
         );
         return Err(Error::invalid("unsupported-artifact", message));
     }
-    Incoming::receive(store, entry, unreadable)
+    Incoming::receive_one_of_many(store, entry, limits, unreadable)
 }
 
-fn refuse_links(entry: &Entry<'_, Limited>, path: &str) -> Result<()> {
+/// What to say of a file that one layer has twice, so that each would have to be received for the last to count.
+pub(crate) fn twice(path: &[u8]) -> Error {
+    let path = String::from_utf8_lossy(path);
+    Error::invalid(
+        "invalid-layer",
+        format!("a layer of the image has /{path} more than once: build it again"),
+    )
+}
+
+/// Whether an entry is a file with its data behind it.
+pub(crate) fn is_file(kind: EntryType) -> bool {
+    matches!(kind, EntryType::Regular | EntryType::Continuous)
+}
+
+fn refuse_links(entry: &LayerEntry<'_>, name: &[u8], path: &str) -> Result<()> {
     let kind = entry.header().entry_type();
     if kind == EntryType::Directory {
         return Ok(());
     }
-    let above = String::from_utf8_lossy(&normalized(&entry.path_bytes())).into_owned();
+    let above = String::from_utf8_lossy(name);
     let message = format!(
         "the entrypoint /{path} lies under /{above}, which is {}: name its real path in ENTRYPOINT",
         named(kind)
@@ -90,14 +122,18 @@ fn refuse_links(entry: &Entry<'_, Limited>, path: &str) -> Result<()> {
     Err(Error::invalid("unsupported-artifact", message))
 }
 
-/// Passes over an entry's data, so that what is read next is a header. A sparse file would unpack to any size.
-fn skip_rest(entry: &mut Entry<'_, Limited>) -> Result<()> {
+/// Refuses an entry of a tar that has holes: they are read as zeros of any number, which nothing counts.
+pub(crate) fn refuse_sparse(entry: &Entry<'_, impl Read>, what: &str) -> Result<()> {
     if entry.header().entry_type() == EntryType::GNUSparse {
-        return Err(Error::invalid(
-            "unsupported-artifact",
-            "the image's layer has a sparse file in it: build it again",
-        ));
+        let message = format!("{what} has a sparse file in it: build it again");
+        return Err(Error::invalid("unsupported-artifact", message));
     }
+    Ok(())
+}
+
+/// Passes over an entry's data, so that what is read next is a header.
+fn skip_rest(entry: &mut LayerEntry<'_>) -> Result<()> {
+    refuse_sparse(entry, "the image's layer")?;
     io::copy(entry, &mut sink()).map(drop).map_err(unreadable)
 }
 
@@ -110,7 +146,7 @@ fn named(kind: EntryType) -> &'static str {
     }
 }
 
-fn unreadable(error: io::Error) -> Error {
+pub(crate) fn unreadable(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::FileTooLarge {
         return Error::invalid("too-large", error.to_string());
     }
@@ -119,15 +155,14 @@ fn unreadable(error: io::Error) -> Error {
 
 /// How the path of an entry relates to the file that is looked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Relation {
+pub(crate) enum Relation {
     Same,
     Above,
     Removes,
     None,
 }
 
-fn relation(entry: &[u8], wanted: &str) -> Relation {
-    let wanted = wanted.as_bytes();
+pub(crate) fn relation(entry: &[u8], wanted: &[u8]) -> Relation {
     let is_above =
         |path: &[u8]| path.is_empty() || wanted.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"));
     let (folder, name) = match entry.iter().rposition(|&byte| byte == b'/') {
@@ -151,50 +186,11 @@ fn relation(entry: &[u8], wanted: &str) -> Relation {
 }
 
 /// Without what `./`, `//` and a leading slash add. A path with `..` in it stays as it is and matches nothing.
-fn normalized(path: &[u8]) -> Vec<u8> {
+pub(crate) fn normalized(path: &[u8]) -> Vec<u8> {
     path.split(|&byte| byte == b'/')
         .filter(|part| !part.is_empty() && part != b".")
         .collect::<Vec<_>>()
         .join(&b'/')
-}
-
-/// Told by the first bytes, since media types and content do not always agree.
-fn decompress(mut layer: impl Read + 'static) -> io::Result<Box<dyn Read>> {
-    let mut head = Vec::new();
-    layer.by_ref().take(4).read_to_end(&mut head)?;
-    let layer = BufReader::with_capacity(64 << 10, Cursor::new(head.clone()).chain(layer));
-    Ok(match head.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(layer)),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let mut decoder = zstd::Decoder::with_buffer(layer)?;
-            decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        _ => Box::new(layer),
-    })
-}
-
-/// How much may still be read, in all and for the headers of an entry.
-struct Limits {
-    total: Cell<u64>,
-    header: Cell<u64>,
-}
-
-/// What a layer unpacks to, up to its limits.
-struct Limited {
-    inner: Box<dyn Read>,
-    limits: Rc<Limits>,
-}
-
-impl Read for Limited {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        for (limit, what) in [(&self.limits.total, TOO_MUCH), (&self.limits.header, LONG_HEADER)] {
-            let left = limit.get().checked_sub(read as u64);
-            limit.set(left.ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, what))?);
-        }
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

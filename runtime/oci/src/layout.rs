@@ -1,226 +1,200 @@
-use oci_client::manifest::{
-    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry,
-    OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageIndex, OciImageManifest, Platform, WASM_CONFIG_MEDIA_TYPE,
-    WASM_LAYER_MEDIA_TYPE,
-};
+use oci_client::manifest::{OciDescriptor, OciImageManifest, WASM_CONFIG_MEDIA_TYPE, WASM_LAYER_MEDIA_TYPE};
 use runtime_api::{Error, Result};
-use serde::Deserialize;
+
+use crate::image_config::{Entrypoint, ImageConfig};
 
 /// The configuration of a CNCF Wasm OCI Artifact (TAG Runtime, Wasm OCI Artifact layout v0).
 pub(crate) const CNCF_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// Its one layer.
 pub(crate) const CNCF_LAYER: &str = "application/wasm";
 
-const PUSH: &str = "take its .wasm file and push that with `fawn push`";
-const VARIANT: &str = "module.wasm.image/variant";
+/// Layers that are a module as it is. Below the CNCF's: wasm-to-oci, Krustlet, Kubewarden and Spin; wasmCloud, solo.io
+/// and Istio; runwasi.
+const MODULE_LAYERS: [&str; 4] = [
+    CNCF_LAYER,
+    WASM_LAYER_MEDIA_TYPE,
+    "application/vnd.module.wasm.content.layer.v1+wasm",
+    "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+];
+/// A Spin application's description: a layer, or in old ones the configuration.
+const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
+/// Configurations under which a single layer is the module, whatever its type says: none (OCI image-spec, "Guidance for
+/// an Empty Descriptor"), what older `oras` wrote for none, wasm-to-oci, and wasmCloud.
+const LOOSE_CONFIGS: [&str; 4] = [
+    "application/vnd.oci.empty.v1+json",
+    "application/vnd.unknown.config.v1+json",
+    WASM_CONFIG_MEDIA_TYPE,
+    "application/vnd.wasmcloud.actor.archive.config",
+];
+/// Annotations of images that carry a module beside other files: for Istio, Envoy and crun; for crun.
+const MODULE_INSIDE: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
 
-/// How the module lies in an image.
+const TITLE: &str = "org.opencontainers.image.title";
+const ONLY_ONE: &str = "a function has one: push the .wasm file that is meant with `fawn push`";
+const PUSH: &str = "take its .wasm file and push that with `fawn push`";
+
+/// How the module lies in an artifact or image.
 #[derive(Debug)]
 pub(crate) enum Layout<'a> {
-    /// The layer is the module.
-    Module(&'a OciDescriptor),
-    /// The module is a file in the image's file system.
-    Image(Entrypoint),
+    /// The layer is the module, which is started like this.
+    Module(&'a OciDescriptor, Entrypoint),
+    /// The module is the file in the image's file system that its entrypoint names.
+    File(Entrypoint),
+    /// The module is some file in the image's file system, perhaps the one that its entrypoint names.
+    SomeFile(Entrypoint),
+    /// The document that describes a Spin application; it names the module.
+    Spin(&'a OciDescriptor),
 }
 
-/// What an image's configuration says to run.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Entrypoint {
-    /// The module's path, without the leading slash.
-    pub(crate) path: String,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-}
-
-/// What is needed of an image's configuration (OCI image-spec, "Image Configuration"; Docker's is the same).
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct ImageConfig {
-    architecture: String,
-    os: String,
-    config: Option<Execution>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Execution {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-}
-
-/// Whether [`detect`] needs the configuration: other kinds are told by their media types alone.
-pub(crate) fn has_image_config(manifest: &OciImageManifest) -> bool {
-    matches!(manifest.config.media_type.as_str(), IMAGE_CONFIG_MEDIA_TYPE | IMAGE_DOCKER_CONFIG_MEDIA_TYPE)
-}
-
-/// Tells which of the layouts in the wild this is; those that are not supported are refused by name.
+/// Tells how the module lies in what a manifest describes, for every way in which producers are known to push one.
+/// `config` is the configuration of an image, where it is one. What holds no function is refused by its name.
 pub(crate) fn detect<'a>(manifest: &'a OciImageManifest, config: Option<&ImageConfig>) -> Result<Layout<'a>> {
-    let config_type = manifest.config.media_type.as_str();
-    if let (CNCF_CONFIG, [layer]) = (config_type, manifest.layers.as_slice())
-        && layer.media_type == CNCF_LAYER
-    {
-        return Ok(Layout::Module(layer));
-    }
-    if let Some((what, advice)) = known_artifact(manifest) {
+    if let Some((what, advice)) = no_function(manifest) {
         return Err(unsupported(what, advice));
     }
-    match config {
-        Some(config) => image(manifest, config).map(Layout::Image),
-        None => Err(unsupported(&format!("an artifact of type {config_type:?}, not a function"), PUSH)),
+    if let Some(application) = spin_application(manifest) {
+        return Ok(Layout::Spin(application));
+    }
+    let config_type = manifest.config.media_type.as_str();
+    let entrypoint = config.map(ImageConfig::entrypoint).transpose()?.unwrap_or_default();
+    let modules = module_layers(manifest);
+    match (config_type, modules.as_slice(), manifest.layers.as_slice()) {
+        (CNCF_CONFIG, _, [layer]) => Ok(Layout::Module(layer, entrypoint)),
+        (CNCF_CONFIG, ..) => {
+            Err(unsupported("a Wasm artifact with anything but one layer of type application/wasm", PUSH))
+        }
+        (_, [], layers) if layers.iter().any(is_packed_folder) => Ok(Layout::SomeFile(entrypoint)),
+        (config_type, [], [layer]) if LOOSE_CONFIGS.contains(&config_type) => {
+            Ok(Layout::Module(layer, entrypoint))
+        }
+        (_, [], _) => match config {
+            Some(config) => image(manifest, config, entrypoint),
+            None => Err(unsupported(&format!("an artifact of type {config_type:?}, not a function"), PUSH)),
+        },
+        (_, modules, _) => one_of(modules, entrypoint),
     }
 }
 
-fn unsupported(what: &str, advice: &str) -> Error {
-    Error::invalid(
-        "unsupported-artifact",
-        format!("it is {what}, which is not supported by this build: {advice}"),
-    )
+/// The Spin application's description, where the manifest is of one.
+pub(crate) fn spin_application(manifest: &OciImageManifest) -> Option<&OciDescriptor> {
+    let mut parts = manifest.layers.iter().rev().chain([&manifest.config]);
+    parts.find(|part| part.media_type == SPIN_APPLICATION)
 }
 
-/// Names the layouts that are told by their media types, each as its producer writes it.
-fn known_artifact(manifest: &OciImageManifest) -> Option<(&'static str, &'static str)> {
-    let config = manifest.config.media_type.as_str();
-    let has = |media_type: &str| manifest.layers.iter().any(|layer| layer.media_type == media_type);
-    let titled = |layer: &OciDescriptor| {
-        let title = layer.annotations.as_ref().and_then(|all| all.get("org.opencontainers.image.title"));
-        title.is_some_and(|title| title.ends_with(".wasm"))
+pub(crate) fn unsupported(what: &str, advice: &str) -> Error {
+    Error::invalid("unsupported-artifact", format!("it is {what}, which is not supported: {advice}"))
+}
+
+/// Names what certainly holds no function.
+fn no_function(manifest: &OciImageManifest) -> Option<(&'static str, &'static str)> {
+    let all_begin = |prefix: &str| {
+        let mut layers = manifest.layers.iter();
+        !manifest.layers.is_empty() && layers.all(|layer| layer.media_type.starts_with(prefix))
     };
-    let spin = "application/vnd.fermyon.spin.application.v1+config";
-    Some(if config == spin || has(spin) {
-        (
-            "a Spin application",
-            "build its component as a wasi:http module, and push that .wasm file with `fawn push`",
-        )
-    } else if config.starts_with("application/vnd.wasmcloud.provider.") {
+    Some(if manifest.config.media_type.starts_with("application/vnd.wasmcloud.provider.") {
         ("a wasmCloud capability provider, a program", "only WebAssembly functions can be deployed")
-    } else if config == "application/vnd.wasmcloud.actor.archive.config" {
-        ("a wasmCloud actor of the old layout", PUSH)
-    } else if has("application/vnd.module.wasm.config.v1+json")
-        || has("application/vnd.module.wasm.content.layer.v1+wasm")
-    {
-        ("a proxy-wasm filter (layout of Istio and solo.io)", "only functions can be deployed")
-    } else if config == CNCF_CONFIG {
-        ("a Wasm artifact with anything but one layer of type application/wasm", PUSH)
-    } else if has("application/vnd.bytecodealliance.wasm.component.layer.v0+wasm") {
-        ("a runwasi image whose layer is the module itself", PUSH)
-    } else if config == WASM_CONFIG_MEDIA_TYPE || has(WASM_LAYER_MEDIA_TYPE) {
-        ("a module in the layout of wasm-to-oci (also Krustlet and Kubewarden)", PUSH)
-    } else if has(CNCF_LAYER) || manifest.layers.iter().any(titled) {
-        ("a .wasm file pushed as a plain file (as oras does)", PUSH)
+    } else if all_begin("application/vnd.in-toto") {
+        ("a record of how an image was built", "give the image's own tag or digest")
+    } else if all_begin("application/vnd.dev.cosign.") || all_begin("application/vnd.dev.sigstore.") {
+        ("a signature", "give the tag or digest of what is signed")
     } else {
         return None;
     })
 }
 
-/// An image whose entrypoint is a module is a function, whatever platform it claims: `FROM scratch` builds say
-/// linux/amd64.
-fn image(manifest: &OciImageManifest, config: &ImageConfig) -> Result<Entrypoint> {
-    let nothing = Execution::default();
-    let execution = config.config.as_ref().unwrap_or(&nothing);
-    let mut command = execution.entrypoint.iter().flatten().chain(execution.cmd.iter().flatten());
-    let first = command.next().map_or("", String::as_str);
-    let (path, function) = first.split_once('#').unwrap_or((first, "_start"));
-    if !path.ends_with(".wasm") {
-        return Err(not_a_module(manifest, config, path));
+/// The layers that are modules: by their types, else by the names of the files that were pushed. `oras` gives a file the
+/// type of a tar unless it is told another.
+fn module_layers(manifest: &OciImageManifest) -> Vec<&OciDescriptor> {
+    let typed = |layer: &&OciDescriptor| MODULE_LAYERS.contains(&layer.media_type.as_str());
+    let modules: Vec<_> = manifest.layers.iter().filter(typed).collect();
+    if modules.is_empty() {
+        manifest.layers.iter().filter(|layer| is_titled(layer)).collect()
+    } else {
+        modules
     }
-    if function != "_start" {
-        let what = format!("an image that starts its module at {function:?}");
-        return Err(unsupported(&what, "make the entrypoint the .wasm file alone; it is started at _start"));
-    }
-    let working_dir = execution.working_dir.as_deref().unwrap_or_default();
-    let args = command.cloned().collect::<Vec<_>>();
-    let env = execution.env.iter().flatten().map(|text| variable(text)).collect::<Result<Vec<_>>>()?;
-    if args.iter().any(|arg| arg.contains('\0')) {
-        return Err(Error::invalid("invalid-image-config", "the image's arguments contain a zero byte"));
-    }
-    Ok(Entrypoint { path: absolute(working_dir, path), args, env })
 }
 
-fn not_a_module(manifest: &OciImageManifest, config: &ImageConfig, entrypoint: &str) -> Error {
-    let for_wasm =
-        config.architecture.starts_with("wasm") || config.os.to_ascii_lowercase().starts_with("wasi");
-    if entrypoint.ends_with(".cwasm") {
-        let message =
-            format!("its entrypoint {entrypoint:?} is precompiled machine code: give the .wasm file instead");
-        return Error::invalid("precompiled", message);
-    }
-    if manifest.annotations.as_ref().is_some_and(|all| all.contains_key(VARIANT)) {
-        return unsupported(
-            "a plugin image for Istio or Envoy (module.wasm.image/variant)",
-            "only functions can be deployed",
-        );
-    }
-    if for_wasm {
-        let what = format!("a Wasm image whose entrypoint {entrypoint:?} is not a .wasm file");
-        return unsupported(&what, "set it in the Dockerfile, as in ENTRYPOINT [\"/function.wasm\"]");
-    }
-    let what = format!("a container image (its entrypoint is {entrypoint:?})");
-    unsupported(
-        &what,
-        "build the function for WebAssembly, as in FROM scratch and ENTRYPOINT [\"/function.wasm\"]",
-    )
+fn title(layer: &OciDescriptor) -> Option<&str> {
+    layer.annotations.as_ref()?.get(TITLE).map(String::as_str)
 }
 
-fn variable(text: &str) -> Result<(String, String)> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
-            Ok((name.to_owned(), value.to_owned()))
-        }
+fn is_titled(layer: &OciDescriptor) -> bool {
+    let is_module = |title: &str| [".wasm", ".wasm.gz", ".wasm.zst"].iter().any(|end| title.ends_with(end));
+    title(layer).is_some_and(is_module) && !is_packed_folder(layer)
+}
+
+/// Whether `oras` packed a folder into the layer.
+fn is_packed_folder(layer: &OciDescriptor) -> bool {
+    let unpack = |all: &std::collections::BTreeMap<String, String>| {
+        all.get("io.deis.oras.content.unpack").is_some_and(|unpack| unpack == "true")
+    };
+    layer.annotations.as_ref().is_some_and(unpack)
+}
+
+/// Picks from layers that are modules: the only one, the one named like the entrypoint, or the only one that is named.
+fn one_of<'a>(modules: &[&'a OciDescriptor], entrypoint: Entrypoint) -> Result<Layout<'a>> {
+    let named = |layer: &&OciDescriptor| {
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        title(layer).is_some_and(|title| last(title) == last(&entrypoint.path))
+    };
+    let titled: Vec<_> = modules.iter().copied().filter(|layer| is_titled(layer)).collect();
+    let layer = match (modules, modules.iter().copied().find(named), titled.as_slice()) {
+        ([layer], ..) | (_, None, [layer]) => layer,
+        (_, Some(layer), _) => layer,
         _ => {
-            let message = format!("the image's environment has {text:?}, which is not NAME=VALUE");
-            Err(Error::invalid("invalid-image-config", message))
+            let names: Vec<_> = modules.iter().map(|layer| title(layer).unwrap_or(&layer.digest)).collect();
+            let what = format!("an artifact with {} modules ({})", modules.len(), names.join(", "));
+            return Err(unsupported(&what, ONLY_ONE));
+        }
+    };
+    check_start(&entrypoint)?;
+    Ok(Layout::Module(layer, entrypoint))
+}
+
+/// An image whose entrypoint is a module is a function, whatever platform it claims: `FROM scratch` builds say
+/// linux/amd64. One that is marked as WebAssembly, or that runs nothing by itself, may have a module somewhere.
+fn image<'a>(
+    manifest: &'a OciImageManifest,
+    config: &ImageConfig,
+    entrypoint: Entrypoint,
+) -> Result<Layout<'a>> {
+    if entrypoint.path.ends_with(".cwasm") {
+        let message = format!(
+            "its entrypoint {:?} is precompiled machine code: give the .wasm file instead",
+            entrypoint.path
+        );
+        return Err(Error::invalid("precompiled", message));
+    }
+    check_start(&entrypoint)?;
+    if entrypoint.path.ends_with(".wasm") {
+        return Ok(Layout::File(entrypoint));
+    }
+    let annotations = manifest.annotations.as_ref();
+    let marked = annotations.is_some_and(|all| MODULE_INSIDE.iter().any(|key| all.contains_key(*key)));
+    if !marked && !config.is_for_wasm() && !entrypoint.path.is_empty() {
+        return Err(unsupported(
+            &format!("a container image (its entrypoint is {:?})", entrypoint.path),
+            "build the function for WebAssembly, as in FROM scratch and ENTRYPOINT [\"/function.wasm\"]",
+        ));
+    }
+    let is_archive = |layer: &&OciDescriptor| layer.media_type.contains("tar");
+    match (manifest.layers.iter().find(|layer| !is_archive(layer)), manifest.layers.as_slice()) {
+        (None, _) => Ok(Layout::SomeFile(entrypoint)),
+        (Some(_), [layer]) if config.is_for_wasm() => Ok(Layout::Module(layer, entrypoint)),
+        (Some(layer), _) => {
+            let what =
+                format!("an image with a layer of type {:?} and no .wasm entrypoint", layer.media_type);
+            Err(unsupported(&what, PUSH))
         }
     }
 }
 
-/// Resolves a path as the image's own file system would, without links, and never above its root.
-fn absolute(working_dir: &str, path: &str) -> String {
-    let base = if path.starts_with('/') { "" } else { working_dir };
-    let mut parts = Vec::new();
-    for part in base.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
+fn check_start(entrypoint: &Entrypoint) -> Result<()> {
+    if matches!(entrypoint.function.as_str(), "" | "_start") {
+        return Ok(());
     }
-    parts.join("/")
-}
-
-/// Picks from an index: WebAssembly first, then what this machine would run (its entrypoint may be a module), then
-/// whatever comes first.
-pub(crate) fn choose(index: &OciImageIndex) -> Result<&ImageIndexEntry> {
-    let images = index.manifests.iter().filter(|entry| !is_attestation(entry));
-    let best = images.min_by_key(|entry| entry.platform.as_ref().map_or(u8::MAX, rank));
-    let best = best.ok_or_else(|| Error::invalid("invalid-manifest", "the index has no image in it"))?;
-    if !matches!(best.media_type.as_str(), OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE) {
-        let message = format!("the index leads to {:?} where an image manifest is expected", best.media_type);
-        return Err(Error::invalid("invalid-manifest", message));
-    }
-    Ok(best)
-}
-
-/// `BuildKit` puts records of the build into the index, as if they were images.
-fn is_attestation(entry: &ImageIndexEntry) -> bool {
-    let annotated =
-        entry.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"));
-    annotated || entry.platform.as_ref().is_some_and(|platform| platform.os.to_string() == "unknown")
-}
-
-fn rank(platform: &Platform) -> u8 {
-    let (os, architecture) =
-        (platform.os.to_string().to_ascii_lowercase(), platform.architecture.to_string());
-    let host = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    match (os.as_str(), architecture.as_str()) {
-        ("wasip2", wasm) if wasm.starts_with("wasm") => 0,
-        ("wasip1", wasm) if wasm.starts_with("wasm") => 1,
-        ("wasi", wasm) if wasm.starts_with("wasm") => 2,
-        (_, wasm) if wasm.starts_with("wasm") => 3,
-        ("linux", architecture) if architecture == host => 4,
-        _ => 5,
-    }
+    let what = format!("an image that starts its module at {:?}", entrypoint.function);
+    Err(unsupported(&what, "make the entrypoint the .wasm file alone; it is started at _start"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ pub(crate) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// More than any tool writes; the OCI distribution-spec asks registries to take as much ("Pushing Manifests").
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
 /// Docker makes at most 127; more is a manifest made to cost time.
 const MAX_LAYERS: usize = 128;
 
@@ -68,7 +71,7 @@ impl Document {
     }
 }
 
-/// Reads JSON that a registry sent.
+/// Reads JSON of a registry or an image.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::invalid("invalid-manifest", format!("the {what} cannot be read: {error}")))
@@ -132,7 +135,7 @@ impl Check {
     fn wrong_size(&self, than: &str) -> Error {
         let Content { digest, size_bytes } = self.promised;
         let message =
-            format!("the registry sent {than} than the {size_bytes} bytes that {digest} should have");
+            format!("there are {than} than the {size_bytes} bytes that {digest} should have; push it again");
         Error::invalid("wrong-size", message)
     }
 }
@@ -147,8 +150,7 @@ pub(crate) fn expect(expected: Digest, found: Digest) -> Result<()> {
     if expected == found {
         return Ok(());
     }
-    let message =
-        format!("the registry sent content of digest {found} where {expected} was expected; push it again");
+    let message = format!("there is content of digest {found} where {expected} was expected; push it again");
     Err(Error::invalid("wrong-digest", message))
 }
 

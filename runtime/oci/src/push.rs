@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
+use oci_client::manifest::{IMAGE_CONFIG_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
 use reqwest::{Response, StatusCode};
-use runtime_api::{ArtifactKind, Digest, Error, ImageReference, Result};
+use runtime_api::{ArtifactKind, Digest, Error, ImageReference, ModuleCommand, Result};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::{
     Registry,
@@ -14,6 +15,7 @@ use crate::{
     layout::{CNCF_CONFIG, CNCF_LAYER},
     manifest::digest_of,
     request::Request,
+    retry::Attempt,
     session::{Session, location},
 };
 
@@ -30,6 +32,9 @@ pub struct ModuleDescription {
     pub exports: Vec<String>,
     /// The world that a component is for, where it is known.
     pub target: Option<String>,
+    /// What it is started with. The CNCF's layout has no place for that: such a module is pushed as an image whose layer is
+    /// the module, as runwasi's are.
+    pub command: ModuleCommand,
 }
 
 /// Which WASI a module is for, in the words of the CNCF's layout.
@@ -83,7 +88,8 @@ impl Registry {
         module: Bytes,
         about: &ModuleDescription,
     ) -> Result<Digest> {
-        let tag = match (&image.tag, image.digest, image.is_local()) {
+        let elsewhere = image.is_local() || image.layout().is_some();
+        let tag = match (&image.tag, image.digest, elsewhere) {
             (Some(tag), None, false) => tag.clone(),
             _ => {
                 return Err(Error::invalid(
@@ -105,8 +111,11 @@ impl Registry {
                 format!("the module is larger than {limit} bytes, the limit"),
             ));
         }
-        let config = wasm_config(&module, about)?;
-        let manifest = manifest(image, &module, &config)?;
+        let (config_type, config) = match about.command == ModuleCommand::default() {
+            true => (CNCF_CONFIG, wasm_config(&module, about)?),
+            false => (IMAGE_CONFIG_MEDIA_TYPE, image_config(&file_name(image), &module, about)?),
+        };
+        let manifest = manifest(image, &module, descriptor(config_type, &config)?)?;
 
         let endpoint = Endpoint::registry(image, &self.transport.config)?;
         let mut session = self.transport.session(endpoint, Access::Push);
@@ -120,6 +129,16 @@ impl Registry {
 /// OCI distribution-spec, "Pushing". It all goes to the registry or where that says, within the bounds of a pull.
 impl Session<'_> {
     async fn push_blob(&mut self, blob: Bytes) -> Result<()> {
+        let mut backoff = self.retries.begin();
+        loop {
+            match self.try_push_blob(blob.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => backoff.pass(failure).await?,
+            }
+        }
+    }
+
+    async fn try_push_blob(&mut self, blob: Bytes) -> Attempt<()> {
         let digest = digest_of(&blob).to_string();
         let there = self.ask(&self.endpoint.url("blobs", &digest)?, &Request::head()).await?;
         if there.status() == StatusCode::OK {
@@ -135,12 +154,22 @@ impl Session<'_> {
 
     async fn push_manifest(&mut self, tag: &str, manifest: Bytes) -> Result<Digest> {
         let digest = digest_of(&manifest);
-        let url = self.endpoint.url("manifests", tag)?;
-        let put = self.ask(&url, &Request::put(OCI_IMAGE_MEDIA_TYPE, manifest)).await?;
-        self.taken(put, "the manifest").await.map(|_| digest)
+        let request = Request::put(OCI_IMAGE_MEDIA_TYPE, manifest);
+        let mut backoff = self.retries.begin();
+        loop {
+            match self.try_push_manifest(tag, &request).await {
+                Ok(()) => return Ok(digest),
+                Err(failure) => backoff.pass(failure).await?,
+            }
+        }
     }
 
-    async fn taken(&self, response: Response, what: &str) -> Result<Response> {
+    async fn try_push_manifest(&mut self, tag: &str, request: &Request) -> Attempt<()> {
+        let put = self.ask(&self.endpoint.url("manifests", tag)?, request).await?;
+        self.taken(put, "the manifest").await.map(drop)
+    }
+
+    async fn taken(&self, response: Response, what: &str) -> Attempt<Response> {
         match response.status().is_success() {
             true => Ok(response),
             false => Err(self.refusal(response, what).await),
@@ -161,15 +190,34 @@ fn wasm_config(module: &[u8], about: &ModuleDescription) -> Result<Bytes> {
     serde_json::to_vec(&config).map(Into::into).map_err(Error::internal)
 }
 
-fn manifest(image: &ImageReference, module: &[u8], config: &[u8]) -> Result<Bytes> {
+/// OCI image-spec, "Image Configuration".
+fn image_config(file: &str, module: &[u8], about: &ModuleDescription) -> Result<Bytes> {
+    let ModuleCommand { args, env } = &about.command;
+    let entrypoint: Vec<_> = std::iter::once(&format!("/{file}")).chain(args).cloned().collect();
+    let env: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let config = json!({
+        "created": Timestamp::now(),
+        "architecture": "wasm",
+        "os": about.os,
+        "config": {"Entrypoint": entrypoint, "Env": env},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(module)]},
+    });
+    serde_json::to_vec(&config).map(Into::into).map_err(Error::internal)
+}
+
+fn file_name(image: &ImageReference) -> String {
+    format!("{}.wasm", image.repository.rsplit('/').next().unwrap_or_default())
+}
+
+fn manifest(image: &ImageReference, module: &[u8], config: OciDescriptor) -> Result<Bytes> {
     let name = image.repository.rsplit('/').next().unwrap_or_default();
     let titled = |title: String| Some(BTreeMap::from([("org.opencontainers.image.title".to_owned(), title)]));
     let manifest = OciImageManifest {
         media_type: Some(OCI_IMAGE_MEDIA_TYPE.into()),
-        config: descriptor(CNCF_CONFIG, config)?,
+        config,
         // The title of a layer is the name of the file that other tools write it to.
         layers: vec![OciDescriptor {
-            annotations: titled(format!("{name}.wasm")),
+            annotations: titled(file_name(image)),
             ..descriptor(CNCF_LAYER, module)?
         }],
         annotations: titled(name.to_owned()),

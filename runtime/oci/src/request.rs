@@ -8,12 +8,16 @@ use std::{
 use bytes::Bytes;
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
-    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE},
 };
-use runtime_api::{Error, Result};
+use runtime_api::Error;
 use tokio::{select, sync::watch, time::timeout};
 
-use crate::{endpoint::authority, transport::unanswered};
+use crate::{
+    endpoint::authority,
+    retry::{Attempt, Failure},
+    transport::unanswered,
+};
 
 /// What is handed to the network at once: small enough that a slow line is not taken for a dead one.
 const PIECE_BYTES: usize = 16 << 10;
@@ -21,35 +25,47 @@ const PIECE_BYTES: usize = 16 << 10;
 const STALLS_FOR_ANSWER: u32 = 4;
 
 /// A request that can be sent more than once.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     accept: &'static str,
+    /// Where what is wanted begins.
+    first_byte: u64,
     content: Option<(&'static str, Bytes)>,
 }
 
 impl Request {
     pub(crate) fn get(accept: &'static str) -> Self {
-        Self { method: Method::GET, accept, content: None }
+        Self { method: Method::GET, accept, first_byte: 0, content: None }
     }
 
     pub(crate) fn head() -> Self {
-        Self { method: Method::HEAD, accept: "*/*", content: None }
+        Self { method: Method::HEAD, ..Self::get("*/*") }
     }
 
     pub(crate) fn post() -> Self {
-        Self { method: Method::POST, accept: "*/*", content: None }
+        Self { method: Method::POST, ..Self::get("*/*") }
     }
 
     pub(crate) fn put(content_type: &'static str, bytes: Bytes) -> Self {
-        Self { method: Method::PUT, accept: "*/*", content: Some((content_type, bytes)) }
+        Self { method: Method::PUT, content: Some((content_type, bytes)), ..Self::get("*/*") }
+    }
+
+    /// The same from some byte on (RFC 9110 §14.2).
+    pub(crate) fn from(self, first_byte: u64) -> Self {
+        Self { first_byte, ..self }
     }
 
     pub(crate) fn build(&self, client: &Client, url: &Url) -> RequestBuilder {
-        client.request(self.method.clone(), url.clone()).header(ACCEPT, self.accept)
+        let built = client.request(self.method.clone(), url.clone()).header(ACCEPT, self.accept);
+        match self.first_byte {
+            0 => built,
+            first_byte => built.header(RANGE, format!("bytes={first_byte}-")),
+        }
     }
 
     /// Sends what was built of this. It may take long, as long as something moves.
-    pub(crate) async fn send(&self, built: RequestBuilder, url: &Url, stall: Duration) -> Result<Response> {
+    pub(crate) async fn send(&self, built: RequestBuilder, url: &Url, stall: Duration) -> Attempt<Response> {
         let answer = match &self.content {
             Some((content_type, bytes)) => {
                 let (upload, taken) = Upload::new(bytes.clone());
@@ -62,7 +78,8 @@ impl Request {
             }
             None => timeout(stall, built.send()).await.ok(),
         };
-        answer.ok_or_else(|| silent(url))?.map_err(|error| unanswered(url, error))
+        // Whoever is silent for that long is not asked again.
+        answer.ok_or_else(|| Failure::Final(silent(url)))?.map_err(|error| unanswered(url, error))
     }
 }
 

@@ -1,16 +1,16 @@
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Method, Response, StatusCode, Url,
-    header::{AUTHORIZATION, LOCATION},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION},
 };
 use runtime_api::{Error, Result};
-use runtime_egress::Policy;
-use tokio::time::timeout;
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::{
     auth::{Access, Authorization},
     endpoint::{Endpoint, authority},
     request::{Request, silent},
+    retry::{Attempt, Failure, Retries},
     transport::{Transport, unanswered},
 };
 
@@ -18,6 +18,8 @@ const MAX_REDIRECTS: usize = 5;
 /// Of what a registry says about a refusal, this much is read, and less is shown.
 const MAX_REASON_BYTES: u64 = 16 << 10;
 const MAX_REASON_SHOWN: usize = 200;
+/// Less is no line that anyone has, but a registry that holds on to what it was asked for.
+const SLOWEST_BYTES_PER_SECOND: u64 = 1 << 10;
 
 /// The requests for one image.
 pub(crate) struct Session<'a> {
@@ -25,6 +27,8 @@ pub(crate) struct Session<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) access: Access,
     pub(crate) authorization: Option<Authorization>,
+    /// How patient it is.
+    pub(crate) retries: Retries,
     /// Whether the registry may send us to private addresses: it is at one itself, or was named as plain http.
     private: bool,
 }
@@ -32,25 +36,69 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(crate) fn new(transport: &'a Transport, endpoint: Endpoint, access: Access) -> Self {
         let private = endpoint.is_plain();
-        Self { transport, endpoint, access, authorization: None, private }
+        let retries = transport.config.retries;
+        Self { transport, endpoint, access, authorization: None, retries, private }
     }
 
-    /// Gets a document or blob of the registry.
-    pub(crate) async fn get(&mut self, url: Url, accept: &'static str, what: &str) -> Result<Response> {
-        let response = self.ask(&url, &Request::get(accept)).await?;
+    /// Gets a manifest whose size nobody has told, with the headers that came with it.
+    pub(crate) async fn manifest(
+        &mut self,
+        url: &Url,
+        accept: &'static str,
+        what: &str,
+        limit: u64,
+    ) -> Result<(HeaderMap, Bytes)> {
+        let mut backoff = self.retries.begin();
+        loop {
+            match self.try_manifest(url, accept, what, limit).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(failure) => backoff.pass(failure).await?,
+            }
+        }
+    }
+
+    async fn try_manifest(
+        &mut self,
+        url: &Url,
+        accept: &'static str,
+        what: &str,
+        limit: u64,
+    ) -> Attempt<(HeaderMap, Bytes)> {
+        let response = self.get(url, &Request::get(accept), what).await?;
+        let headers = response.headers().clone();
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.to_ascii_lowercase().starts_with("text/html") {
+            let host = authority(response.url());
+            let message = format!(
+                "{host} answers with a web page for {what}: it is no registry, or a proxy is in between"
+            );
+            return Err(Error::invalid("not-a-registry", message).into());
+        }
+        let manifest = self.read_all(response, limit, "manifest").await?;
+        Ok((headers, manifest))
+    }
+
+    /// Gets what the registry has at an address.
+    pub(crate) async fn get(&mut self, url: &Url, request: &Request, what: &str) -> Attempt<Response> {
+        let response = self.ask(url, request).await?;
+        self.successful(response, what).await
+    }
+
+    /// Makes sure that an answer is the whole of what was asked for.
+    pub(crate) async fn successful(&self, response: Response, what: &str) -> Attempt<Response> {
         match response.status() {
             StatusCode::OK => Ok(response),
             StatusCode::NOT_FOUND => {
                 let host = authority(response.url());
                 let message = format!("{host} has no {what}; check the name, or push it first");
-                Err(Error::invalid("image-not-found", message))
+                Err(Error::invalid("image-not-found", message).into())
             }
             _ => Err(self.refusal(response, what).await),
         }
     }
 
     /// Asks the registry, authenticating where it is asked to.
-    pub(crate) async fn ask(&mut self, url: &Url, request: &Request) -> Result<Response> {
+    pub(crate) async fn ask(&mut self, url: &Url, request: &Request) -> Attempt<Response> {
         let response = self.follow(url, request).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.endpoint.owns(response.url()) {
             self.authorize(response.headers()).await?;
@@ -61,6 +109,16 @@ impl<'a> Session<'a> {
 
     /// Asks whether the registry wants authentication, and gets ready for it.
     pub(crate) async fn prepare(&mut self) -> Result<()> {
+        let mut backoff = self.retries.begin();
+        loop {
+            match self.try_prepare().await {
+                Ok(()) => return Ok(()),
+                Err(failure) => backoff.pass(failure).await?,
+            }
+        }
+    }
+
+    async fn try_prepare(&mut self) -> Attempt<()> {
         let response = self.send(&self.endpoint.ping()?, &Request::get("*/*")).await?;
         match response.status() {
             StatusCode::UNAUTHORIZED => self.authorize(response.headers()).await,
@@ -69,7 +127,7 @@ impl<'a> Session<'a> {
     }
 
     /// Follows redirects of what is read; nothing is written but where it was meant to go.
-    async fn follow(&mut self, start: &Url, request: &Request) -> Result<Response> {
+    async fn follow(&mut self, start: &Url, request: &Request) -> Attempt<Response> {
         let mut url = start.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(&url, request).await?;
@@ -78,42 +136,47 @@ impl<'a> Session<'a> {
             }
             url = location(&response)?;
         }
-        Err(self.refused(&url, &format!("it is the last of more than {MAX_REDIRECTS} redirects")))
+        Err(self.refused(&url, &format!("it is the last of more than {MAX_REDIRECTS} redirects")).into())
     }
 
-    async fn send(&mut self, url: &Url, request: &Request) -> Result<Response> {
-        let mut built = request.build(self.client_for(url).await?, url);
+    async fn send(&mut self, url: &Url, request: &Request) -> Attempt<Response> {
+        let mut built = request.build(&self.client_for(url).await?, url);
         let own = self.endpoint.owns(url);
         if let (true, Some(authorization)) = (own, &self.authorization) {
             built = built.header(AUTHORIZATION, authorization.header()?);
         }
         let response = request.send(built, url, self.transport.config.timeouts.stall).await?;
-        let is_private = |address| !Policy::public().allows(address);
+        let is_private = |address| !self.transport.public.allows(address);
         self.private |= own && response.remote_addr().is_some_and(is_private);
         Ok(response)
     }
 
     /// The client for an address, once it was made sure that requests may go there.
-    pub(crate) async fn client_for(&self, url: &Url) -> Result<&Client> {
+    pub(crate) async fn client_for(&self, url: &Url) -> Attempt<Client> {
         if self.endpoint.owns(url) {
-            return self.transport.client(url, false);
+            return Ok(self.transport.client(url, false)?);
         }
         if url.scheme() != "https" && !self.endpoint.is_plain() {
-            return Err(self.refused(url, "it is not encrypted"));
+            return Err(self.refused(url, "it is not encrypted").into());
         }
         if !self.private {
             self.require_public(url).await?;
         }
-        self.transport.client(url, !self.private)
+        Ok(self.transport.client(url, !self.private)?)
     }
 
-    async fn require_public(&self, url: &Url) -> Result<()> {
+    async fn require_public(&self, url: &Url) -> Attempt<()> {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
-        match runtime_egress::resolve(&Policy::public(), host, port).await {
+        match runtime_egress::resolve(&self.transport.public, host, port).await {
             Ok(_) => Ok(()),
-            Err(runtime_egress::Error::Denied { .. }) => Err(self.refused(url, "it is at a private address")),
-            Err(error) => Err(Error::registry_unavailable(format!("{host} cannot be looked up"), error)),
+            Err(runtime_egress::Error::Denied { .. }) => {
+                Err(self.refused(url, "it is at a private address").into())
+            }
+            Err(error) => Err(Failure::passing(Error::registry_unavailable(
+                format!("{host} cannot be looked up"),
+                error,
+            ))),
         }
     }
 
@@ -126,23 +189,23 @@ impl<'a> Session<'a> {
     }
 
     /// What to say of an answer that is not the one that was hoped for.
-    pub(crate) async fn refusal(&self, response: Response, what: &str) -> Error {
+    pub(crate) async fn refusal(&self, response: Response, what: &str) -> Failure {
         let (status, host) = (response.status(), authority(response.url()));
-        let unavailable = |message| Error::RegistryUnavailable { message, source: None };
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(&host),
-            StatusCode::TOO_MANY_REQUESTS => unavailable(format!(
-                "{host} refuses more requests for now (429): wait, or log in for a higher limit"
-            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(&host).into(),
+            StatusCode::TOO_MANY_REQUESTS => Failure::come_back(
+                format!("{host} refuses more requests for now (429): wait, or log in for a higher limit"),
+                &response,
+            ),
             status if status.is_server_error() => {
-                unavailable(format!("{host} answered {status}: try again later"))
+                Failure::come_back(format!("{host} answered {status}: try again later"), &response)
             }
             status => {
                 let reason = self.read_all(response, MAX_REASON_BYTES, "refusal").await.unwrap_or_default();
                 let reason = String::from_utf8_lossy(&reason);
                 let reason = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_SHOWN);
                 let message = format!("{host} answered {status} for {what}: {}", reason.collect::<String>());
-                Error::invalid("registry-refused", message.trim_end_matches([':', ' ']))
+                Error::invalid("registry-refused", message.trim_end_matches([':', ' '])).into()
             }
         }
     }
@@ -164,24 +227,57 @@ impl<'a> Session<'a> {
     }
 
     /// Reads a whole answer that must be small.
-    pub(crate) async fn read_all(&self, mut response: Response, limit: u64, what: &str) -> Result<Bytes> {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = self.next_chunk(&mut response).await? {
+    pub(crate) async fn read_all(&self, mut response: Response, limit: u64, what: &str) -> Attempt<Bytes> {
+        let (mut body, mut pace) = (BytesMut::new(), Pace::default());
+        while let Some(chunk) = self.next_chunk(&mut response, &mut pace).await? {
             if (body.len() + chunk.len()) as u64 > limit {
                 return Err(Error::invalid(
                     "too-large",
                     format!("the {what} is larger than {limit} bytes, the limit"),
-                ));
+                )
+                .into());
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
     }
 
-    pub(crate) async fn next_chunk(&self, response: &mut Response) -> Result<Option<Bytes>> {
-        let chunk = timeout(self.transport.config.timeouts.stall, response.chunk()).await;
-        let chunk = chunk.map_err(|_| silent(response.url()))?;
-        chunk.map_err(|error| unanswered(response.url(), error))
+    /// The next bytes of an answer. One that stops, or only trickles, is as good as broken.
+    pub(crate) async fn next_chunk(
+        &self,
+        response: &mut Response,
+        pace: &mut Pace,
+    ) -> Attempt<Option<Bytes>> {
+        let (stall, began) = (self.transport.config.timeouts.stall, Instant::now());
+        let chunk = timeout(stall, response.chunk()).await;
+        let chunk = chunk.map_err(|_| Failure::passing(silent(response.url())))?;
+        let chunk = chunk.map_err(|error| unanswered(response.url(), error))?;
+        let bytes = chunk.as_ref().map_or(0, Bytes::len);
+        if !pace.keeps_up(bytes, began.elapsed(), stall) {
+            let host = authority(response.url());
+            let message = format!("{host} sends less than {SLOWEST_BYTES_PER_SECOND} bytes a second");
+            return Err(Failure::passing(Error::RegistryUnavailable { message, source: None }));
+        }
+        Ok(chunk)
+    }
+}
+
+/// How fast an answer comes, in stretches of the time that it may be silent. Only the waiting for it counts.
+#[derive(Default)]
+pub(crate) struct Pace {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    fn keeps_up(&mut self, bytes: usize, waited: Duration, stretch: Duration) -> bool {
+        self.bytes += bytes as u64;
+        self.waited += waited;
+        if self.waited < stretch {
+            return true;
+        }
+        let Self { bytes, waited } = std::mem::take(self);
+        u128::from(bytes) * 1000 >= u128::from(SLOWEST_BYTES_PER_SECOND) * waited.as_millis()
     }
 }
 

@@ -9,13 +9,17 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use runtime_api::{Artifact, ArtifactKind, Body, Digest, Error, Result};
+use runtime_api::{Artifact, ArtifactKind, Body, Digest, Error, ModuleCommand, Result, Stored};
 use tracing::warn;
 
 use crate::{
-    incoming::Incoming,
+    incoming::{Incoming, damaged},
+    manifest::digest_of,
     pipe::{Pipe, blocking},
 };
+
+/// Images and tags of which more is known than this are asked for again.
+const MOST_RECORDS: usize = 10_000;
 
 /// Modules by digest, under a directory that the caller owns. Clones share it.
 ///
@@ -27,6 +31,7 @@ pub struct ArtifactStore(Arc<Folders>);
 struct Folders {
     modules: PathBuf,
     manifests: PathBuf,
+    tags: PathBuf,
     temporary: PathBuf,
     max_module_bytes: u64,
     /// Held while a module's age is looked at and acted on, or changed: what was just asked for is not collected.
@@ -43,9 +48,8 @@ struct Unwritable {
 
 pub(crate) fn unwritable(path: &Path, source: io::Error) -> Error {
     if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-        return Error::unavailable(
-            "the disk of the artifact store is full: free some space and try again",
-            source,
+        return Error::StorageFull(
+            "the disk of the artifact store is full: free some space and try again".into(),
         );
     }
     Error::internal(Unwritable { path: path.to_owned(), source })
@@ -57,23 +61,25 @@ impl ArtifactStore {
     /// Blocks on the disk. No other process may hold the directory.
     ///
     /// # Errors
-    /// `Internal` or `Unavailable` when the directory cannot be used.
+    /// `Internal` or `StorageFull` when the directory cannot be used.
     pub fn open(directory: &Path, max_module_bytes: u64) -> Result<Self> {
         let folders = Folders {
             modules: directory.join("modules"),
             manifests: directory.join("manifests"),
+            tags: directory.join("tags"),
             temporary: directory.join("tmp"),
             max_module_bytes,
             ages: Mutex::default(),
         };
-        for folder in [&folders.modules, &folders.manifests, &folders.temporary] {
+        for folder in [&folders.modules, &folders.manifests, &folders.tags, &folders.temporary] {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)
                 .map_err(|error| unwritable(folder, error))?;
         }
-        for (folder, leftover) in [(&folders.temporary, ""), (&folders.manifests, ".")] {
+        for (folder, leftover) in [(&folders.temporary, ""), (&folders.manifests, "."), (&folders.tags, ".")]
+        {
             sweep(folder, leftover).map_err(|error| unwritable(folder, error))?;
         }
         runtime_store::sync_directory(directory).map_err(|error| unwritable(directory, error))?;
@@ -90,6 +96,11 @@ impl ArtifactStore {
         })
     }
 
+    /// What was uploaded under that digest: a module's own or that of [`Self::with_command`].
+    pub(crate) fn uploaded(&self, digest: &Digest) -> Option<Artifact> {
+        self.recorded(digest).or_else(|| self.get(digest))
+    }
+
     /// Takes a module in: hashed and checked as it streams, synced, and only then under its name. How long the body
     /// may take is up to whoever sends it.
     ///
@@ -97,7 +108,7 @@ impl ArtifactStore {
     /// `Invalid` when it is too large, is not WebAssembly, or was cut off.
     pub async fn insert(&self, mut module: Body) -> Result<Artifact> {
         let store = self.clone();
-        let mut pipe = Pipe::start(move |mut reader| Incoming::receive(&store, &mut reader, Error::internal));
+        let mut pipe = Pipe::start(move |mut reader| Incoming::receive(&store, &mut reader, damaged));
         let fed = loop {
             match module.frame().await {
                 None => break Ok(()),
@@ -120,26 +131,109 @@ impl ArtifactStore {
         blocking(|| incoming.keep()).await
     }
 
-    /// Removes every module that is not in `keep` and is older than `grace`, and what is known of images made of it.
-    /// Answers how many bytes that freed. Blocks on the disk.
+    /// Remembers a module of the store with a command, and answers the digest that stands for both from then on. Without
+    /// a command, it is the module's own.
+    ///
+    /// # Errors
+    /// `Invalid` when the command cannot be given to a module; `Internal` when the disk cannot be written.
+    pub async fn with_command(&self, module: &Artifact, command: ModuleCommand) -> Result<Digest> {
+        command.check()?;
+        let ModuleCommand { args, env } = command;
+        if args.is_empty() && env.is_empty() {
+            return Ok(module.digest);
+        }
+        let (store, artifact) = (self.clone(), Artifact { args, env, ..module.clone() });
+        blocking(move || {
+            let digest = digest_of(&serde_json::to_vec(&artifact).map_err(Error::internal)?);
+            store.record(&digest, &artifact)?;
+            Ok(digest)
+        })
+        .await
+    }
+
+    /// The modules that these digests stand for: their own, or those of modules that were given a command.
+    pub fn modules_of(&self, named: &HashSet<Digest>) -> HashSet<Digest> {
+        named.iter().map(|digest| self.recorded(digest).map_or(*digest, |artifact| artifact.digest)).collect()
+    }
+
+    /// Removes every module that `keep` does not stand for and that is older than `grace`, and what is known of images
+    /// made of it. Of what is known of others, the newest ten thousand stay, and what is in `keep`. Answers how many
+    /// bytes that freed. Blocks on the disk.
     ///
     /// # Errors
     /// `Internal` when the directory cannot be read or changed.
     pub fn retain(&self, keep: &HashSet<Digest>, grace: Duration) -> Result<u64> {
         let mut freed = 0;
+        let modules = self.modules_of(keep);
         for (digest, path) in self.files(&self.0.modules)? {
-            if digest.is_some_and(|digest| keep.contains(&digest)) {
-                continue;
-            }
-            freed += self.remove_if_old(&path, grace)?;
-        }
-        for (manifest, path) in self.files(&self.0.manifests)? {
-            let leads_somewhere = manifest.is_some_and(|manifest| self.recorded(&manifest).is_some());
-            if !leads_somewhere {
-                self.remove_if_old(&path, grace)?;
+            if !digest.is_some_and(|digest| modules.contains(&digest)) {
+                freed += self.remove_if_old(&path, grace)?;
             }
         }
+        let leads_somewhere = |manifest: &Digest, _: &Path| self.recorded(manifest).is_some();
+        self.retain_newest(&self.0.manifests, keep, leads_somewhere, grace)?;
+        self.retain_newest(&self.0.tags, keep, |_, tag| self.leads_somewhere(tag), grace)?;
         Ok(freed)
+    }
+
+    /// Removes the files of a folder that do not count, and of the others the oldest where there are too many.
+    fn retain_newest(
+        &self,
+        folder: &Path,
+        keep: &HashSet<Digest>,
+        counts: impl Fn(&Digest, &Path) -> bool,
+        grace: Duration,
+    ) -> Result<()> {
+        let mut others = Vec::new();
+        for (digest, path) in self.files(folder)? {
+            match digest {
+                Some(digest) if keep.contains(&digest) => {}
+                Some(digest) if counts(&digest, &path) => {
+                    let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+                    others.push((written, path));
+                }
+                _ => drop(self.remove_if_old(&path, grace)?),
+            }
+        }
+        others.sort_by(|a, b| b.cmp(a));
+        for (_, path) in others.iter().skip(MOST_RECORDS) {
+            self.remove_if_old(path, grace)?;
+        }
+        Ok(())
+    }
+
+    /// Free space on the disk of the store, in bytes.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be told.
+    pub fn free_bytes(&self) -> Result<u64> {
+        let space = rustix::fs::statvfs(&self.0.modules)
+            .map_err(|error| unwritable(&self.0.modules, error.into()))?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    /// The modules that are here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Internal` when the directory cannot be read.
+    pub fn stored(&self) -> Result<Vec<Stored>> {
+        let folder = &self.0.modules;
+        let stored = self.files(folder)?.into_iter().filter_map(|(digest, path)| {
+            // A file that is gone by now takes no room.
+            let metadata = fs::metadata(path).ok()?;
+            let used = metadata.modified().ok()?;
+            Some(Stored { digest: digest?, size_bytes: metadata.len(), used })
+        });
+        Ok(stored.collect())
+    }
+
+    /// Removes a module that was not written or asked for within `grace`. Answers how many bytes that freed. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be removed.
+    pub fn evict(&self, digest: &Digest, grace: Duration) -> Result<u64> {
+        self.remove_if_old(&self.module_path(digest), grace)
     }
 
     /// Removes a module that turned out to be damaged, so that the next fetch brings it anew. Blocks on the disk.
@@ -201,7 +295,11 @@ impl ArtifactStore {
             }
             fs::remove_file(path).map(|()| metadata.len())
         };
-        remove().map_err(|error| unwritable(path, error))
+        match remove() {
+            // Somebody else was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            removed => removed.map_err(|error| unwritable(path, error)),
+        }
     }
 
     pub(crate) fn temporary_folder(&self) -> &Path {
@@ -215,6 +313,10 @@ impl ArtifactStore {
     /// Where the module of that digest lies, if it is here.
     pub fn module_path(&self, digest: &Digest) -> PathBuf {
         self.0.modules.join(format!("sha256-{}.wasm", digest.hex()))
+    }
+
+    pub(crate) fn tag_path(&self, image: &Digest) -> PathBuf {
+        self.0.tags.join(format!("sha256-{}.json", image.hex()))
     }
 
     fn record_path(&self, manifest: &Digest) -> PathBuf {

@@ -12,8 +12,8 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtime_api::{
     ArtifactKind, Body, BodyError, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error, FunctionName,
-    FunctionSpec, FunctionStatus, ImageReference, Invocation, Phase, Provider, ProviderInfo, Response,
-    Result, StoredArtifact, VersionInfo,
+    FunctionSpec, FunctionStatus, ImageReference, Invocation, ModuleCommand, Phase, Provider, ProviderInfo,
+    Response, Result, StoredArtifact, VersionInfo,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -140,7 +140,7 @@ impl Provider for FakeProvider {
         Ok(NAMESPACES.map(str::to_owned).to_vec())
     }
 
-    async fn store_artifact(&self, module: Body) -> Result<StoredArtifact> {
+    async fn store_artifact(&self, module: Body, command: ModuleCommand) -> Result<StoredArtifact> {
         self.failure()?;
         let unreadable =
             |error| Error::invalid("incomplete-body", format!("the module cannot be read: {error}"));
@@ -148,8 +148,13 @@ impl Provider for FakeProvider {
         if ArtifactKind::sniff(&bytes).is_none() {
             return Err(Error::invalid("not-wasm", "the body is not WebAssembly"));
         }
+        command.check()?;
         let digest = Digest(Sha256::digest(&bytes).into());
-        Ok(StoredArtifact { image: ImageReference::local(digest).to_string(), digest })
+        let named = match command == ModuleCommand::default() {
+            true => digest,
+            false => Digest(Sha256::digest(format!("{digest}{command:?}")).into()),
+        };
+        Ok(StoredArtifact { image: ImageReference::local(named).to_string(), digest })
     }
 
     async fn info(&self) -> Result<ProviderInfo> {
@@ -240,6 +245,7 @@ fn status_of(spec: FunctionSpec) -> FunctionStatus {
             phase: Phase::Ready,
             reason: String::new(),
             digest: String::new(),
+            image: String::new(),
             kind: String::new(),
         },
     }

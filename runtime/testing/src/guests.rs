@@ -17,6 +17,10 @@ macro_rules! http {
     };
 }
 
+/// What comes before and after the core module `$Main` of a `wasi:http` component.
+pub const HTTP_AROUND: [&str; 2] =
+    [include_str!("../guests/http_begin.wat"), include_str!("../guests/http_end.wat")];
+
 /// Streams the request body back through 64 KiB of its memory, with the request's content-type.
 pub const ECHO_HTTP: &str = http!("echo_http.wat");
 /// Streams the request body back without looking at it (`blocking-splice`), as text/plain.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use http_body_util::BodyExt;
 use runtime_api::{
-    Body, CallId, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Invocation, Phase, Provider,
-    Resources, Result, full,
+    Body, CallId, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Invocation, ModuleCommand, Phase,
+    Provider, Resources, Result, full,
 };
 
 /// Runs the contract of [`Provider`] against fresh providers. `module` is WebAssembly that answers any request with 200.
@@ -120,9 +120,19 @@ async fn knows_itself<P: Provider + ?Sized>(subject: &Subject<P>) {
 }
 
 async fn keeps_only_modules<P: Provider + ?Sized>(subject: &Subject<P>) {
-    let again = subject.provider.store_artifact(full(subject.module.clone())).await.unwrap();
+    let again = subject
+        .provider
+        .store_artifact(full(subject.module.clone()), ModuleCommand::default())
+        .await
+        .unwrap();
     assert_eq!(again.image, subject.image);
-    assert_invalid(subject.provider.store_artifact(full("no module")).await);
+    let command = ModuleCommand { args: vec!["--fast".into()], env: vec![("A".into(), "b".into())] };
+    let started = subject.provider.store_artifact(full(subject.module.clone()), command).await.unwrap();
+    assert_eq!(started.digest, again.digest);
+    assert_ne!(started.image, again.image);
+    let command = ModuleCommand { args: vec!["\0".into()], env: Vec::new() };
+    assert_invalid(subject.provider.store_artifact(full(subject.module.clone()), command).await);
+    assert_invalid(subject.provider.store_artifact(full("no module"), ModuleCommand::default()).await);
 }
 
 /// A provider, and a module that it has in store.
@@ -134,7 +144,8 @@ struct Subject<P: ?Sized> {
 
 impl<P: Provider + ?Sized> Subject<P> {
     async fn new(provider: Arc<P>, module: &[u8]) -> Self {
-        let image = provider.store_artifact(full(module.to_vec())).await.unwrap().image;
+        let image =
+            provider.store_artifact(full(module.to_vec()), ModuleCommand::default()).await.unwrap().image;
         Self { provider, module: module.to_vec(), image }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -20,6 +21,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use crate::{
     guest::{Failure, Guest},
     guest_log::GuestLog,
+    pool::panicked,
 };
 
 /// The guest returned without having answered in full.
@@ -27,6 +29,10 @@ pub(crate) const NO_RESPONSE: &str = "no-response";
 
 /// An answer up to this size whose guest has finished is sent in one piece.
 const ONE_PIECE_BYTES: usize = 256 << 10;
+
+/// Headers of one answer, as many as other servers take. What they hold together is bounded as they are made, and those
+/// that frame a connection's messages are refused then.
+const MAX_HEADERS: usize = 100;
 
 pub(crate) fn failed(code: &'static str, message: &str) -> Error {
     Error::FunctionFailed { code, message: message.into(), source: None }
@@ -41,6 +47,10 @@ pub(crate) async fn respond(
     let (parts, body) = head.into_parts();
     if parts.status.is_informational() {
         return Err(failed("bad-response", "the function answered with a 1xx status, which ends no request"));
+    }
+    if parts.headers.len() > MAX_HEADERS {
+        let message = format!("the function answered with more than {MAX_HEADERS} headers");
+        return Err(failed("bad-response", &message));
     }
     let mut rest = Rest::new(body, guest, tails, is_error(parts.status));
     let mut first = BytesMut::new();
@@ -189,6 +199,13 @@ impl Rest {
         failure.into()
     }
 
+    /// The guest, and what it wrote, are in no state to go on.
+    fn give_up(&mut self) {
+        self.guest = None;
+        self.ready.clear();
+        self.end = None;
+    }
+
     fn finish(&mut self, end: Result<()>) {
         self.end = Some(end);
         self.guest = None;
@@ -246,7 +263,11 @@ impl http_body::Body for Streamed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
-        let next = lock(&self.rest).poll_next(cx);
+        let next = catch_unwind(AssertUnwindSafe(|| lock(&self.rest).poll_next(cx)));
+        let next = next.unwrap_or_else(|_| {
+            lock(&self.rest).give_up();
+            Poll::Ready(Err(panicked()))
+        });
         if let Poll::Ready(Ok(Some(frame))) = &next {
             let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.left_bytes = self.left_bytes.map(|left| left.saturating_sub(sent));

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use runtime_api::{Digest, Error};
+use runtime_api::{Digest, Error, Stored};
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{child::Report, engine::Engine};
+use crate::{child::Report, engine::Engine, failpoint};
 
 /// The files of compiled modules, in a directory that only we can enter.
 pub(crate) struct Cache {
@@ -75,10 +75,8 @@ impl Cache {
             fs::remove_dir_all(&temporary)?;
         }
         fs::create_dir(&temporary)?;
-        let mut hasher = DefaultHasher::new();
-        engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        Ok(Self { directory: directory.to_owned(), key, compatibility: hasher.finish(), boot_id })
+        Ok(Self { directory: directory.to_owned(), key, compatibility: compatibility(engine), boot_id })
     }
 
     /// A fresh directory for one compilation.
@@ -131,14 +129,20 @@ impl Cache {
     /// its hash says.
     pub(crate) fn insert(&self, digest: &Digest, code: &Path, report: Report) -> io::Result<()> {
         let mut copy = tempfile::NamedTempFile::new_in(self.directory.join("tmp"))?;
+        failpoint::passed("copy-begun");
         io::copy(&mut open_regular(code)?, copy.as_file_mut())?;
+        failpoint::passed("copied");
         copy.as_file().set_permissions(fs::Permissions::from_mode(0o400))?;
         copy.as_file().sync_all()?;
+        failpoint::passed("synced");
         rustix::fs::seek(copy.as_file(), rustix::fs::SeekFrom::Start(0))?;
         let code_hash = self.hash(&report, copy.as_file())?;
         let file = copy.persist(self.code_path(digest))?;
+        failpoint::passed("renamed");
         runtime_store::sync_directory(&self.directory)?;
-        self.write_record(digest, &Record { report, code_hash, checked: self.stamp(&file)? })
+        self.write_record(digest, &Record { report, code_hash, checked: self.stamp(&file)? })?;
+        failpoint::passed("recorded");
+        Ok(())
     }
 
     /// Removes files older than `grace` of modules that `keep` does not want, and of other versions of Wasmtime.
@@ -148,15 +152,39 @@ impl Cache {
             let entry = entry?;
             let name = entry.file_name();
             let Some((digest, rest)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
-            let wanted = keep(digest) && rest.starts_with(&ours);
-            if !wanted
-                && let Err(error) = remove_if_old(&entry, grace)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
+            if !(keep(digest) && rest.starts_with(&ours)) {
+                remove_if_old(&entry, grace)?;
             }
         }
         Ok(())
+    }
+
+    /// What lies here, also of other versions of Wasmtime; a code file and its record are one entry each.
+    pub(crate) fn stored(&self) -> io::Result<Vec<Stored>> {
+        let mut stored = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let Some(digest) = digest_in_name(&entry) else { continue };
+            match entry.metadata() {
+                Ok(file) => stored.push(Stored { digest, size_bytes: file.len(), used: file.modified()? }),
+                // A file that is gone by now takes no room.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Removes what lies here of one module and was not written for `grace`. Answers how many bytes that freed.
+    pub(crate) fn evict(&self, digest: &Digest, grace: Duration) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if digest_in_name(&entry) == Some(*digest) {
+                freed += remove_if_old(&entry, grace)?;
+            }
+        }
+        Ok(freed)
     }
 
     fn distrust(&self, digest: &Digest, why: &str) -> io::Result<Option<CheckedCode>> {
@@ -206,16 +234,38 @@ impl Cache {
     }
 
     fn parse_record(&self, digest: &Digest, text: &str) -> Option<Record> {
-        let (hash, json) = text.split_once('\n')?;
-        let hash = blake3::Hash::from_hex(hash).ok()?;
-        // In constant time, as blake3 compares.
-        if hash == self.record_hash(digest, json) { serde_json::from_str(json).ok() } else { None }
+        let (written, json) = text.split_once('\n')?;
+        let is_ours = is_written_as(written, self.record_hash(digest, json));
+        if is_ours { serde_json::from_str(json).ok() } else { None }
     }
 
     fn record_hash(&self, digest: &Digest, json: &str) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&digest.0).update(&self.compatibility.to_le_bytes()).update(json.as_bytes());
         hasher.finalize()
+    }
+}
+
+/// Whether this is how we write the hash: the same number in capitals is not ours, either.
+pub(crate) fn is_written_as(written: &str, hash: blake3::Hash) -> bool {
+    // In constant time, as blake3 compares.
+    blake3::Hash::from_hex(written).is_ok_and(|read| read == hash) && written == hash.to_hex().as_str()
+}
+
+/// Tells versions and settings of Wasmtime apart whose code does not fit each other.
+pub(crate) fn compatibility(engine: &Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What to say of a disk that would not do what was asked.
+pub(crate) fn disk_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::StorageFull("the disk of the machine code is full: free some space and try again".into())
+        }
+        _ => Error::internal(error),
     }
 }
 
@@ -234,22 +284,39 @@ pub(crate) fn is_scarce(error: &Error) -> bool {
 }
 
 /// Says nothing about the file that was to be opened.
-fn is_scarcity(error: &io::Error) -> bool {
+pub(crate) fn is_scarcity(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| SCARCITIES.contains(&errno))
 }
 
 const SCARCITIES: [Errno; 3] = [Errno::NOMEM, Errno::MFILE, Errno::NFILE];
 
+fn digest_in_name(entry: &fs::DirEntry) -> Option<Digest> {
+    let name = entry.file_name();
+    let (hex, _) = name.to_str()?.split_once('-')?;
+    format!("sha256:{hex}").parse().ok()
+}
+
 /// Opens a file that is no link, pipe or the like.
-fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no regular file")) }
 }
 
-fn remove_if_old(entry: &fs::DirEntry, grace: Duration) -> io::Result<()> {
-    // Reading does not change a file's modification time, so a record's tells when the code was compiled or checked. A
-    // clock that was set back makes a file look young, never old.
-    let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-    if age >= grace { fs::remove_file(entry.path()) } else { Ok(()) }
+/// Answers how many bytes that freed.
+pub(crate) fn remove_if_old(entry: &fs::DirEntry, grace: Duration) -> io::Result<u64> {
+    let remove = || {
+        let file = entry.metadata()?;
+        // Reading does not change a file's modification time, so a record's tells when the code was compiled or
+        // checked. A clock that was set back makes a file look young, never old.
+        if file.modified()?.elapsed().unwrap_or_default() < grace {
+            return Ok(0);
+        }
+        fs::remove_file(entry.path()).map(|()| file.len())
+    };
+    match remove() {
+        // Somebody else was quicker.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        removed => removed,
+    }
 }

@@ -1,34 +1,29 @@
 //! The compiling process: turns one module into machine code and tries to start it, away from those that serve.
 
 use std::{
-    fs,
-    io::{self, Read},
+    fs::File,
+    io::{self, Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::Duration,
 };
 
 use runtime_api::{Digest, Error, Result};
 use runtime_egress::Policy;
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     code::{Code, Unlinked},
     engine::{Engine, MAX_MEMORY_BYTES},
+    failpoint,
     inspect::{World, inspect},
     instance::{Limits, Refused},
+    jail::{self, MemoryInUse, Walls},
+    scan::scan,
     shape::Shape,
 };
-
-/// Processor time of one compilation and trial.
-const CPU_SECONDS: u64 = 120;
-
-/// Memory that the compiler may write to. The largest honest modules need about 500 MiB.
-const DATA_BYTES: u64 = 3 << 30;
-
-/// Machine code of one module.
-const CODE_BYTES: u64 = 2 << 30;
 
 /// Time that a module may take to start.
 const TRIAL_TIME: Duration = Duration::from_secs(5);
@@ -46,12 +41,24 @@ pub(crate) struct Job {
     pub(crate) shape: Shape,
 }
 
-/// What the child found; written to `Job::answer`.
+/// What the child has to say; written to `Job::answer`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// What shut it in; `None` if it came to nothing before.
+    pub(crate) walls: Option<Walls>,
+    pub(crate) answer: Answer,
+}
+
+/// What the child found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Compiled(Report),
     /// The module is at fault.
-    Rejected(Rejection),
+    Rejected {
+        rejection: Rejection,
+        /// Whether it is at fault whenever it is tried.
+        lasting: bool,
+    },
     /// The machine is.
     Failed(String),
 }
@@ -64,6 +71,7 @@ pub(crate) struct Report {
     pub(crate) memory_bytes: u64,
 }
 
+/// Why a module is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rejection {
     pub(crate) code: String,
@@ -72,56 +80,131 @@ pub(crate) struct Rejection {
 
 /// Does one compile job, read from `job`, in a process that was started for nothing else.
 ///
-/// The process is limited first: what a hostile module can cost is bounded by the kernel.
+/// The process is limited first, and shut in before it looks at the module: what a hostile one can cost and reach is
+/// bounded by the kernel.
 ///
 /// # Errors
 /// When the job cannot be read or the answer cannot be written. What is wrong with the module is in the answer.
 pub fn compile_child(job: impl Read) -> io::Result<()> {
-    limit_process()?;
+    jail::limit_process()?;
     let job: Job = serde_json::from_reader(job)?;
-    let answer = match compile(&job) {
-        Ok(report) => Answer::Compiled(report),
-        Err(Error::Invalid { code, message }) => {
-            Answer::Rejected(Rejection { code: code.to_owned(), message })
-        }
-        Err(Error::Internal(cause)) => Answer::Failed(cause.to_string()),
-        Err(error) => Answer::Failed(error.to_string()),
+    let mut file = File::create_new(&job.answer)?;
+    failpoint::passed("job-read");
+    let (walls, answer) = match Work::begin(&job) {
+        Ok(mut work) => (Some(work.walls.clone()), answer(work.finish(job.digest))),
+        Err(error) => (None, answer(Err(error.into()))),
     };
-    fs::write(&job.answer, serde_json::to_vec(&answer)?)
-}
-
-fn limit_process() -> io::Result<()> {
-    let limits = [
-        (Resource::Cpu, CPU_SECONDS),
-        (Resource::Data, DATA_BYTES),
-        (Resource::Fsize, CODE_BYTES),
-        (Resource::Core, 0),
-    ];
-    for (resource, limit) in limits {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
-    }
-    rustix::process::nice(10)?;
-    // A node that is killed leaves no compilation behind.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    file.write_all(&serde_json::to_vec(&Told { walls, answer })?)?;
+    failpoint::passed("answered");
     Ok(())
 }
 
-fn compile(job: &Job) -> Result<Report> {
-    let bytes = fs::read(&job.input).map_err(Error::internal)?;
-    if Digest(Sha256::digest(&bytes).into()) != job.digest {
-        let message = "the stored module is not what was pulled: its file is damaged; deploy it again";
-        return Err(Error::invalid(DAMAGED, message));
+fn answer(outcome: Result<Report, Refusal>) -> Answer {
+    match outcome {
+        Ok(report) => Answer::Compiled(report),
+        Err(Refusal { error: Error::Invalid { code, message }, lasting }) => {
+            Answer::Rejected { rejection: Rejection { code: code.to_owned(), message }, lasting }
+        }
+        Err(Refusal { error: Error::Internal(cause), .. }) => Answer::Failed(cause.to_string()),
+        Err(Refusal { error, .. }) => Answer::Failed(error.to_string()),
     }
-    let found = inspect(&bytes)?;
-    let world = found.world()?;
-    let engine = Engine::with_shape(Shape { slots: 1, ..job.shape })?;
-    let unlinked = Unlinked::compile(&engine, found.kind, &bytes).map_err(|error| malformed(&error))?;
-    let code = unlinked.link(&engine, world).map_err(|error| unlinkable(&error))?;
-    fs::write(&job.output, unlinked.serialize().map_err(crate::engine::boxed)?).map_err(Error::internal)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
-    let memory_bytes = runtime.block_on(trial(&engine, &code))?;
-    Ok(Report { world, memory_bytes })
+}
+
+/// Why a job was not done.
+struct Refusal {
+    error: Error,
+    /// Whether that says something of the module, rather than of its file or of how busy the machine is.
+    lasting: bool,
+}
+
+/// What is wrong with a module whatever the machine does. One may bring the compiler down for reasons of the machine's too.
+const LASTING: [&str; 7] = [
+    "not-wasm",
+    "malformed-module",
+    "no-entry-point",
+    "unknown-import",
+    "cannot-start",
+    "memory-limit",
+    "compile-limit",
+];
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let lasting = LASTING.contains(&error.code());
+        Self { error, lasting }
+    }
+}
+
+/// All that the job needs of the machine, open and ready: from here on nothing else can be opened.
+struct Work {
+    input: File,
+    input_bytes: u64,
+    output: File,
+    engine: Engine,
+    runtime: tokio::runtime::Runtime,
+    walls: Walls,
+}
+
+impl Work {
+    fn begin(job: &Job) -> Result<Self> {
+        let memory = MemoryInUse::open().map_err(Error::internal)?;
+        let input = File::open(&job.input).map_err(Error::internal)?;
+        let input_bytes = input.metadata().map_err(Error::internal)?.len();
+        let output = File::create_new(&job.output).map_err(Error::internal)?;
+        jail::limit_cpu(jail::cpu_seconds(input_bytes)).map_err(Error::internal)?;
+        // Before there is a second thread, which would stay outside.
+        let landlock = jail::shut_files();
+        let engine = Engine::with_shape(Shape { slots: 1, ..job.shape })?;
+        // Without sockets: an instance that is tried out may wait for the clock, and for nothing else.
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(Error::internal)?;
+        memory.limit(MAX_MEMORY_BYTES).map_err(Error::internal)?;
+        Ok(Self { input, input_bytes, output, engine, runtime, walls: jail::shut(landlock) })
+    }
+
+    /// A panic is a defect of the compiler that this module brings out.
+    fn finish(&mut self, digest: Digest) -> Result<Report, Refusal> {
+        catch_unwind(AssertUnwindSafe(|| self.compile(digest)))
+            .unwrap_or_else(|_| Err(crashed("it gave up").into()))
+    }
+
+    fn compile(&mut self, digest: Digest) -> Result<Report, Refusal> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.input_bytes).map_err(Error::internal)?);
+        let mut input = (&mut self.input).take(self.input_bytes);
+        input.read_to_end(&mut bytes).map_err(Error::internal)?;
+        if Digest(Sha256::digest(&bytes).into()) != digest {
+            let message = "the stored module is not what was pulled: its file is damaged; deploy it again";
+            return Err(Error::invalid(DAMAGED, message).into());
+        }
+        failpoint::passed("shut-in");
+        let found = inspect(&bytes)?;
+        scan(&bytes)?;
+        let world = found.world()?;
+        let unlinked = Unlinked::compile(&self.engine, found.kind, &bytes)
+            .map_err(|error| refusal(&error, malformed))?;
+        let code = unlinked.link(&self.engine, world).map_err(|error| refusal(&error, unlinkable))?;
+        let machine_code = unlinked.serialize().map_err(crate::engine::boxed)?;
+        failpoint::passed("compiled");
+        self.output.write_all(&machine_code).map_err(Error::internal)?;
+        failpoint::passed("written");
+        let memory_bytes = self.runtime.block_on(trial(&self.engine, &code))?;
+        Ok(Report { world, memory_bytes })
+    }
+}
+
+/// A module that the compiler has no answer to.
+pub(crate) fn crashed(how: &str) -> Error {
+    Error::invalid(
+        "compiler-crashed",
+        format!(
+            "the compiler does not cope with this module: {how}; build it with another toolchain or other options"
+        ),
+    )
+}
+
+/// A module that takes more than there is for it.
+pub(crate) fn too_costly(why: &str) -> Error {
+    Error::invalid("compile-limit", format!("the module cannot be compiled within the limits: {why}"))
 }
 
 fn unlinkable(error: &wasmtime::Error) -> Error {
@@ -138,27 +221,56 @@ fn malformed(error: &wasmtime::Error) -> Error {
     )
 }
 
+/// What the machine refused, if that is why it failed: memory, descriptors, a call of the kernel.
+fn refused_by_the_machine(error: &wasmtime::Error) -> Option<Refusal> {
+    let errno = error.chain().find_map(|cause| {
+        let by_library = cause.downcast_ref::<rustix::io::Errno>().copied();
+        by_library.or_else(|| rustix::io::Errno::from_io_error(cause.downcast_ref()?))
+    })?;
+    let error = match errno {
+        // Of the memory that this process may have, or of the machine's.
+        rustix::io::Errno::NOMEM => too_costly("it took too much memory"),
+        _ => Error::internal(one_line(error)),
+    };
+    Some(Refusal { error, lasting: false })
+}
+
+/// The machine's doing, or else what `otherwise` makes of it.
+fn refusal(error: &wasmtime::Error, otherwise: impl FnOnce(&wasmtime::Error) -> Error) -> Refusal {
+    refused_by_the_machine(error).unwrap_or_else(|| otherwise(error).into())
+}
+
 /// An error with its causes, without Wasmtime's line breaks.
 fn one_line(error: &wasmtime::Error) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Instantiates once, and tells how much memory that took.
-async fn trial(engine: &Engine, code: &Code) -> Result<u64> {
+async fn trial(engine: &Engine, code: &Code) -> Result<u64, Refusal> {
     let limits = Limits { memory_bytes: MAX_MEMORY_BYTES, egress: Policy::none() };
+    let begin = processor_time();
     let (started, usage) = code.try_out(engine, &limits, TRIAL_TIME).await;
     match (started, usage.refused) {
         (Ok(Ok(())), _) => Ok(usage.memory_bytes),
-        (_, Some(Refused::Limit { wanted_bytes })) => Err(too_large(wanted_bytes, MAX_MEMORY_BYTES)),
-        (Ok(Err(error)), _) => {
-            Err(Error::invalid("cannot-start", format!("the module does not start: {}", one_line(&error))))
+        (Ok(Err(_)), Some(Refused::Limit { wanted_bytes })) => {
+            Err(too_large(wanted_bytes, MAX_MEMORY_BYTES).into())
         }
+        (Ok(Err(error)), _) => Err(refusal(&error, |error| {
+            Error::invalid("cannot-start", format!("the module does not start: {}", one_line(error)))
+        })),
         (Err(_), _) => {
             let seconds = TRIAL_TIME.as_secs();
             let message = format!("the module does not start within {seconds} s: its start function runs on");
-            Err(Error::invalid("init-timeout", message))
+            // On a busy machine it may have had no chance.
+            let lasting = processor_time().saturating_sub(begin) > TRIAL_TIME / 10 * 9;
+            Err(Refusal { error: Error::invalid("init-timeout", message), lasting })
         }
     }
+}
+
+fn processor_time() -> Duration {
+    // It never runs backwards.
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 /// A module whose memory does not fit.

@@ -16,6 +16,9 @@ use crate::{
     preview1::{self, Process, Program},
 };
 
+/// What a guest may print that is only tried out, in bytes. It stays in memory: the process that tries has no disk.
+const TRIAL_OUTPUT_BYTES: u64 = 64 << 10;
+
 /// Code that is ready to be instantiated.
 pub(crate) enum Code {
     Http(ProxyPre<State>),
@@ -85,6 +88,8 @@ impl Code {
     pub(crate) fn load(engine: &Engine, checked: &CheckedCode) -> wasmtime::Result<Self> {
         let world = checked.report.world;
         // JUSTIFICATION: see `Unlinked::load`.
+        // That the child wrote what the compiler makes is believed: its jail bounds what compiling costs and reaches, and
+        // is no proof of its output.
         // SAFETY: the path leads to a file opened by `Cache::open_checked`. This process copied it from what our own child
         // serialized with this very Wasmtime and configuration (both are part of its name), a keyed hash of it was
         // verified since the machine booted, and it has not changed since. Its inode was made by us with mode 0400 in a
@@ -103,7 +108,8 @@ impl Code {
     ) -> (Result<wasmtime::Result<()>, Elapsed>, Usage) {
         let pre = match self {
             Self::Core(program) => {
-                let mut store = preview1::new_store(engine, Process::idle(engine, limits));
+                let mut store =
+                    preview1::new_store(engine, Process::idle(engine, limits, TRIAL_OUTPUT_BYTES));
                 let started = timeout(most, program.instantiate(&mut store)).await;
                 return (started.map(|started| started.map(drop)), store.into_data().usage);
             }

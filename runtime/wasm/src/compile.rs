@@ -1,8 +1,8 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     error::Error as _,
     ffi::OsString,
-    fs,
+    io,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use runtime_api::{Artifact, Digest, Error, Result};
+use runtime_api::{Artifact, Digest, Error, Result, Stored};
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,16 +23,21 @@ use tokio::{
 };
 
 use crate::{
-    cache::{Cache, CheckedCode, is_scarce},
-    child::{Answer, DAMAGED, Job, Report, too_large},
+    cache::{Cache, CheckedCode, disk_error, is_scarce, open_regular},
+    child::{Answer, DAMAGED, Job, Rejection, Report, Told, crashed, too_costly, too_large},
     code::Code,
     engine::{Engine, boxed, overloaded},
+    failpoint,
     inspect::World,
     loaded::{CodeLimits, CodeUsage, LoadedCode, SharedCode, estimate},
+    rejected::Rejected,
 };
 
 /// Time that one compilation may take; the largest honest modules need half a minute of an idle core.
 const COMPILE_TIME: Duration = Duration::from_secs(300);
+
+/// A disk with less free space than this is full.
+const FULL_BYTES: u64 = 1 << 20;
 
 /// What is kept of a compiling process's standard error, in bytes.
 const MAX_LAST_WORDS_BYTES: u64 = 4 << 10;
@@ -55,6 +60,7 @@ pub struct CompileCommand {
 pub struct Compiler {
     engine: Engine,
     cache: Cache,
+    rejected: Rejected,
     command: CompileCommand,
     turn: Semaphore,
     flights: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
@@ -90,9 +96,11 @@ impl Compiler {
     /// [`Error::Internal`] when the directory cannot be used.
     pub fn open(engine: Engine, directory: &Path, key: [u8; 32], command: CompileCommand) -> Result<Self> {
         let cache = Cache::open(directory, key, &engine).map_err(Error::internal)?;
+        let rejected = Rejected::open(&directory.join("rejected"), key, &engine).map_err(Error::internal)?;
         Ok(Self {
             engine,
             cache,
+            rejected,
             command,
             turn: Semaphore::new(1),
             flights: Mutex::new(HashMap::new()),
@@ -127,12 +135,31 @@ impl Compiler {
         self.compiled.load(Ordering::Relaxed)
     }
 
-    /// Removes machine code older than `grace` of modules that `keep` does not want, by their digests in hexadecimal.
+    /// Removes machine code older than `grace` of modules that `keep` does not want, by their digests in hexadecimal, and
+    /// forgets what was rejected before that.
     ///
     /// # Errors
     /// [`Error::Internal`] when a file cannot be removed.
     pub fn retain(&self, keep: impl Fn(&str) -> bool, grace: Duration) -> Result<()> {
+        self.rejected.forget(grace).map_err(Error::internal)?;
         self.cache.retain(keep, grace).map_err(Error::internal)
+    }
+
+    /// What machine code takes on disk, by module.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cache cannot be read.
+    pub fn stored(&self) -> Result<Vec<Stored>> {
+        self.cache.stored().map_err(Error::internal)
+    }
+
+    /// Removes the machine code of a module, unless it was compiled or checked within `grace`. Answers how many bytes
+    /// that freed.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when a file cannot be removed.
+    pub fn evict(&self, digest: &Digest, grace: Duration) -> Result<u64> {
+        self.cache.evict(digest, grace).map_err(Error::internal)
     }
 
     /// Makes sure that a module's machine code lies ready, compiling it if it must.
@@ -208,6 +235,7 @@ impl Compiler {
         if let Some(done) = self.open_checked(artifact.digest, &alone, work.clone()).await? {
             return Ok(done);
         }
+        self.not_rejected(artifact.digest, &alone).await?;
         let _turn = self.turn.acquire().await.map_err(Error::internal)?;
         self.run_child(artifact, &alone).await?;
         let done = self.open_checked(artifact.digest, &alone, work).await?;
@@ -249,7 +277,7 @@ impl Compiler {
     }
 
     async fn run_child(self: &Arc<Self>, artifact: &Artifact, alone: &Alone) -> Result<()> {
-        let folder = self.cache.temporary().map_err(Error::internal)?;
+        let folder = self.cache.temporary().map_err(disk_error)?;
         let job = Job {
             input: artifact.path.clone(),
             digest: artifact.digest,
@@ -260,12 +288,22 @@ impl Compiler {
         tracing::info!(digest = %artifact.digest, size_bytes = artifact.size_bytes, "compiling");
         let ended = self.spawn(&job).await?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
-        let report = match ended.answer(&job.answer)? {
+        failpoint::passed("child-ended");
+        let answer = ended
+            .answer(&job.answer, &self.engine.facts())
+            .map_err(|error| for_want_of_room(folder.path(), error))?;
+        let report = match answer {
             Answer::Compiled(report) => report,
-            Answer::Rejected(rejection) => {
-                return Err(Error::Invalid { code: known_code(&rejection.code), message: rejection.message });
+            Answer::Rejected { rejection, lasting } => {
+                if lasting {
+                    self.remember(artifact.digest, rejection.clone(), alone).await?;
+                }
+                return Err(rejection.into());
             }
-            Answer::Failed(reason) => return Err(Error::internal(format!("compiling failed: {reason}"))),
+            Answer::Failed(reason) => {
+                let error = Error::internal(format!("compiling failed: {reason}"));
+                return Err(for_want_of_room(folder.path(), error));
+            }
         };
         let (compiler, digest, alone) = (self.clone(), artifact.digest, alone.clone());
         let insert = move || {
@@ -273,7 +311,30 @@ impl Compiler {
             drop((folder, alone));
             inserted
         };
-        tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(Error::internal)
+        tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(disk_error)
+    }
+
+    /// A module that was rejected lately is rejected again without being looked at.
+    async fn not_rejected(self: &Arc<Self>, digest: Digest, alone: &Alone) -> Result<()> {
+        let (compiler, alone) = (self.clone(), alone.clone());
+        let look = move || {
+            let rejection = compiler.rejected.get(&digest);
+            drop(alone);
+            rejection
+        };
+        let rejection = tokio::task::spawn_blocking(look).await.map_err(Error::internal)?;
+        rejection.map_err(Error::internal)?.map_or(Ok(()), |rejection| Err(rejection.into()))
+    }
+
+    async fn remember(self: &Arc<Self>, digest: Digest, rejection: Rejection, alone: &Alone) -> Result<()> {
+        let (compiler, alone) = (self.clone(), alone.clone());
+        let note = move || {
+            if let Err(error) = compiler.rejected.insert(&digest, rejection) {
+                tracing::warn!(%digest, %error, "that a module is rejected cannot be noted, so it is tried again");
+            }
+            drop(alone);
+        };
+        tokio::task::spawn_blocking(note).await.map_err(Error::internal)
     }
 
     async fn spawn(&self, job: &Job) -> Result<Ended> {
@@ -307,6 +368,17 @@ impl Compiler {
     }
 }
 
+/// What a compiling process that failed could not say on a disk that its own output has filled.
+fn for_want_of_room(folder: &Path, error: Error) -> Error {
+    let is_full = |space: rustix::fs::StatVfs| space.f_bavail.saturating_mul(space.f_frsize) < FULL_BYTES;
+    match error {
+        Error::Internal(_) if rustix::fs::statvfs(folder).is_ok_and(is_full) => {
+            disk_error(io::ErrorKind::StorageFull.into())
+        }
+        error => error,
+    }
+}
+
 /// Held by whoever works on the files of one digest.
 type Alone = Arc<OwnedMutexGuard<()>>;
 
@@ -317,38 +389,73 @@ struct Ended {
 }
 
 impl Ended {
-    /// What it found, if it came to its end. One that did not is the module's fault where a limit ended it.
-    fn answer(&self, path: &Path) -> Result<Answer> {
-        let Some(status) = self.status else { return Err(too_costly("it took too long")) };
+    /// What it found, if it came to its end. One that did not is the module's fault where a limit or a crash ended it.
+    fn answer(&self, path: &Path, facts: &BTreeMap<String, String>) -> Result<Answer> {
+        let Some(status) = self.status else {
+            let seconds = COMPILE_TIME.as_secs();
+            return rejected(too_costly(&format!("it was not done within {seconds} s")), false);
+        };
         if status.success() {
-            return read_answer(path).ok_or_else(|| Error::internal("the compiler process left no answer"));
+            let told =
+                read_answer(path).ok_or_else(|| Error::internal("the compiler process left no answer"))?;
+            if !self.last_words.is_empty() {
+                tracing::warn!(last_words = self.last_words, "a compiler process has something to say");
+            }
+            if let Some(walls) = told.walls
+                && walls.facts().iter().any(|(name, walls)| facts.get(name) != Some(walls))
+            {
+                // Not what was found at the start, and told then.
+                walls.warn();
+            }
+            return Ok(told.answer);
         }
         tracing::warn!(%status, last_words = self.last_words, "a compiler process died");
-        let limit = match status.signal().and_then(Signal::from_named_raw) {
-            Some(Signal::XCPU | Signal::KILL) => Some("it took too much processor time"),
-            Some(Signal::ABORT) => Some("it took too much memory"),
-            Some(Signal::XFSZ) => Some("its machine code is too large"),
-            _ => None,
+        let signal = status.signal().and_then(Signal::from_named_raw);
+        let error = match signal {
+            Some(Signal::XCPU) => too_costly("it took too much processor time"),
+            Some(Signal::XFSZ) => too_costly("its machine code is too large"),
+            Some(Signal::ABORT) if self.last_words.contains(OUT_OF_MEMORY) => {
+                too_costly("it took too much memory")
+            }
+            Some(
+                signal @ (Signal::ABORT
+                | Signal::BUS
+                | Signal::FPE
+                | Signal::ILL
+                | Signal::SEGV
+                | Signal::TRAP),
+            ) => crashed(&format!("it ended with signal {}", signal.as_raw())),
+            // Somebody else ended it, or the machine is out of memory.
+            _ => return Err(Error::internal(format!("the compiler process died: {status}"))),
         };
-        Err(limit.map_or_else(|| Error::internal(format!("the compiler process died: {status}")), too_costly))
+        // A crash may be due to the machine.
+        let lasting = error.code() == too_costly("").code();
+        rejected(error, lasting)
     }
 }
 
-fn too_costly(why: &str) -> Error {
-    Error::invalid("compile-limit", format!("the module cannot be compiled within the limits: {why}"))
+/// What Rust's allocator says as it aborts.
+const OUT_OF_MEMORY: &str = "memory allocation of";
+
+fn rejected(error: Error, lasting: bool) -> Result<Answer> {
+    let rejection = Rejection { code: error.code().to_owned(), message: error.to_string() };
+    Ok(Answer::Rejected { rejection, lasting })
 }
 
-fn read_answer(path: &Path) -> Option<Answer> {
-    let size = fs::metadata(path).ok()?.len();
-    if size > MAX_ANSWER_BYTES {
-        return None;
+fn read_answer(path: &Path) -> Option<Told> {
+    let answer = io::Read::take(open_regular(path).ok()?, MAX_ANSWER_BYTES);
+    serde_json::from_reader(answer).ok()
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Self::Invalid { code: known_code(&rejection.code), message: rejection.message }
     }
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// Codes are static, so that they stay a closed set; the child only ever sends ours.
 fn known_code(code: &str) -> &'static str {
-    const CODES: [&str; 9] = [
+    const CODES: [&str; 10] = [
         DAMAGED,
         "not-wasm",
         "malformed-module",
@@ -358,6 +465,7 @@ fn known_code(code: &str) -> &'static str {
         "init-timeout",
         "memory-limit",
         "compile-limit",
+        "compiler-crashed",
     ];
     CODES.into_iter().find(|known| *known == code).unwrap_or("module-rejected")
 }

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     instance::State,
+    jail::Walls,
     long::LongThreads,
     preview1::{self, Process},
     shape::Shape,
@@ -105,7 +106,11 @@ impl Engine {
                         );
                     }
                     let threads = thread::available_parallelism().map_err(Error::internal)?.get();
-                    return Self::with(wasmtime, shape, config, LongThreads::start(threads)?);
+                    let walls = Walls::probe().map_err(Error::internal)?;
+                    walls.warn();
+                    let mut facts = shape.facts(config);
+                    facts.extend(walls.facts());
+                    return Self::with(wasmtime, shape, config, facts, LongThreads::start(threads)?);
                 }
                 Err(error) => refusal = Some(error),
             }
@@ -121,13 +126,14 @@ impl Engine {
         // No call is answered there, so there is no output and no long guest.
         let config = EngineConfig::new(u64::MAX, PathBuf::new());
         let wasmtime = wasmtime::Engine::new(&shape.wasmtime(&config)).map_err(boxed)?;
-        Self::with(wasmtime, shape, &config, LongThreads::start(0)?)
+        Self::with(wasmtime, shape, &config, BTreeMap::new(), LongThreads::start(0)?)
     }
 
     fn with(
         wasmtime: wasmtime::Engine,
         shape: Shape,
         config: &EngineConfig,
+        facts: BTreeMap<String, String>,
         long_threads: LongThreads,
     ) -> Result<Self> {
         let mut core = wasmtime::Linker::new(&wasmtime);
@@ -140,7 +146,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 wasmtime,
                 shape,
-                facts: shape.facts(config),
+                facts,
                 core,
                 component,
                 slots: Arc::new(Semaphore::new(shape.slots as usize)),
@@ -152,7 +158,7 @@ impl Engine {
         })
     }
 
-    /// What was found to suit this machine, for operators.
+    /// What was found to suit this machine, and what it can enforce, for operators.
     pub fn facts(&self) -> BTreeMap<String, String> {
         self.inner.facts.clone()
     }

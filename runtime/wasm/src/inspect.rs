@@ -190,7 +190,7 @@ fn some(names: &[&str]) -> String {
     }
 }
 
-fn damaged(error: wasmparser::BinaryReaderError) -> Error {
+pub(crate) fn damaged(error: wasmparser::BinaryReaderError) -> Error {
     Error::invalid(
         "malformed-module",
         format!(

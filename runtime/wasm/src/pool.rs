@@ -1,4 +1,5 @@
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -6,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use runtime_api::{Error, FunctionName, Invocation, Response, Result, parse_duration};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -132,9 +134,16 @@ impl InstancePool {
 
     /// Calls the function in a fresh instance, with room for `room` calls at once.
     ///
+    /// A panic of the host ends this call, and no other.
+    ///
     /// # Errors
-    /// `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`.
+    /// `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`, `Internal`.
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
+        let call = AssertUnwindSafe(self.call(invocation, room)).catch_unwind();
+        call.await.unwrap_or_else(|_| Err(panicked()))
+    }
+
+    async fn call(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
         let start = Instant::now();
         let limit = self.time_allowed(&invocation);
         let deadline = start + limit;
@@ -204,6 +213,11 @@ impl Drop for InstancePool {
     fn drop(&mut self) {
         self.unload();
     }
+}
+
+/// What a call ends with that runs into a defect of the host, whose message is in the log.
+pub(crate) fn panicked() -> Error {
+    Error::internal("the host panicked")
 }
 
 /// What one call holds while it runs.

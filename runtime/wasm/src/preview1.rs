@@ -114,7 +114,7 @@ impl Process {
     }
 
     /// A process of no request, whose output nobody reads.
-    pub(crate) fn idle(engine: &Engine, limits: &Limits) -> Self {
+    pub(crate) fn idle(engine: &Engine, limits: &Limits, most_output_bytes: u64) -> Self {
         let (request, ()) = http::Request::new(()).into_parts();
         Self {
             environment: Arc::new(Environment::new(&[], &[])),
@@ -125,7 +125,7 @@ impl Process {
             start: Instant::now(),
             descriptors: Descriptors::new(),
             input: Input::new(None),
-            output: Buffer::new(u64::MAX, engine.spill().clone()),
+            output: Buffer::new(most_output_bytes, engine.spill().clone()),
             errors: None,
             memory: None,
             usage: Usage::new(engine, limits),

@@ -16,6 +16,13 @@ const FEWEST_FULL_SLOTS: u32 = 32;
 /// Elements of a table; large enough for Python and Go guests.
 const TABLE_ELEMENTS: usize = 100_000;
 
+/// Core instances of one component: componentize-py's has one for each of Python's libraries, 14 in all. They are only
+/// counted, so that room for them costs nothing.
+const CORE_INSTANCES: u32 = 64;
+
+/// Tables of one instance, so that no function can take those of others.
+const TABLES: u32 = 4;
+
 /// Bytes of a table that are written over.
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
 
@@ -82,14 +89,16 @@ impl Shape {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
-            .total_core_instances(slots.saturating_mul(8))
+            .total_core_instances(slots.saturating_mul(CORE_INSTANCES))
+            .max_core_instances_per_component(CORE_INSTANCES)
             .total_memories(self.memories())
-            .total_tables(slots.saturating_mul(4))
+            .total_tables(slots.saturating_mul(TABLES))
+            .max_tables_per_component(TABLES)
             .total_stacks(slots)
             .max_memory_size(bytes(self.reservation_bytes.min(MAX_MEMORY_BYTES)))
             .max_component_instance_size(1 << 20)
             .max_core_instance_size(1 << 20)
-            .max_tables_per_module(4)
+            .max_tables_per_module(TABLES)
             .table_elements(TABLE_ELEMENTS)
             .linear_memory_keep_resident(bytes(self.resident_bytes(config)))
             .table_keep_resident(TABLE_RESIDENT_BYTES)

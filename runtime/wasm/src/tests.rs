@@ -19,8 +19,11 @@ use crate::{
     StdioSettings, World,
 };
 
+mod cache;
+mod killed;
 mod loaded;
 mod long;
+mod rejected;
 mod stdio;
 
 const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";

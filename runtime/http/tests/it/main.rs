@@ -255,6 +255,29 @@ async fn a_module_is_stored_and_can_be_deployed() {
 }
 
 #[tokio::test]
+async fn a_module_can_be_stored_with_its_command() {
+    let api = Api::new();
+    let stored = async |query: &str| {
+        let path = format!("/system/artifacts{query}");
+        api.send(Method::POST, &path, &b"\0asm\x01\0\0\0"[..]).await
+    };
+    let plain = stored("").await.body;
+    let commands = ["?arg=a&arg=b", "?arg=b&arg=a", "?arg=a%26arg%3Db", "?env=A%3Db%3Dc", "?env=A%3D&arg=a"];
+    let mut bodies = vec![plain];
+    for query in commands {
+        let answer = stored(query).await;
+        assert_eq!(answer.status, 200, "{query}");
+        bodies.push(answer.body);
+    }
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), commands.len() + 1, "each has a name of its own: {bodies:?}");
+    for query in ["?env=A", "?env=%3Db", "?arg=%00"] {
+        assert_eq!(stored(query).await.error().1, "invalid-command", "{query}");
+    }
+}
+
+#[tokio::test]
 async fn provider_and_namespaces_are_told() {
     let api = Api::new();
     assert_eq!(api.get("/system/namespaces").await.body, r#"["openfaas-fn","dev"]"#);

@@ -4,18 +4,18 @@
 use std::{
     fs::File,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use http_body_util::BodyExt;
 use runtime_api::{
-    CallId, Deployed, Error, FunctionName, FunctionSpec, Invocation, Phase, Provider, Response, Result,
-    VersionInfo, full,
+    CallId, Deployed, Error, FunctionName, FunctionSpec, Invocation, ModuleCommand, Phase, Provider,
+    Response, Result, VersionInfo, full,
 };
 use runtime_egress::Policy;
 use runtime_node::{Node, NodeConfig, NodeParts};
-use runtime_oci::{ArtifactSource, ArtifactStore, Registry, RegistryConfig};
+use runtime_oci::{ArtifactSource, ArtifactStore, Fetched, PullPolicy, Registry, RegistryConfig};
 use runtime_store::Store;
 use runtime_testing::{guests, provider_suite};
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
@@ -36,6 +36,7 @@ struct Machine {
     folder: TempDir,
     deploy_wait: Duration,
     garbage_grace: Duration,
+    disk_budget_bytes: u64,
 }
 
 impl Machine {
@@ -44,6 +45,7 @@ impl Machine {
             folder: tempfile::tempdir().unwrap(),
             deploy_wait: runtime_node::DEPLOY_WAIT,
             garbage_grace: Duration::from_secs(3600),
+            disk_budget_bytes: u64::MAX,
         }
     }
 
@@ -79,8 +81,10 @@ impl Machine {
         let config = NodeConfig {
             max_exec_timeout: Duration::from_secs(60),
             egress: Policy::none(),
+            pull_policy: PullPolicy::default(),
             deploy_wait: self.deploy_wait,
             garbage_grace: self.garbage_grace,
+            disk_budget_bytes: self.disk_budget_bytes,
             version: VersionInfo { sha: "unknown".into(), release: "0.0.0".into() },
         };
         let store = Store::open(self.folder.path()).unwrap();
@@ -99,7 +103,12 @@ struct Running {
 
 impl Running {
     async fn stored(&self, name: &str, wat: &str) -> FunctionSpec {
-        let image = self.node.store_artifact(full(wat::parse_str(wat).unwrap())).await.unwrap().image;
+        let image = self
+            .node
+            .store_artifact(full(wat::parse_str(wat).unwrap()), ModuleCommand::default())
+            .await
+            .unwrap()
+            .image;
         FunctionSpec { service: name.into(), image, ..Default::default() }
     }
 
@@ -141,7 +150,7 @@ async fn text(response: Response) -> Result<String> {
 #[tokio::test]
 async fn a_node_is_a_provider() {
     let module = wat::parse_str(guests::HELLO_HTTP).unwrap();
-    let machines = std::sync::Mutex::new(Vec::new());
+    let machines = Mutex::new(Vec::new());
     let make = async || {
         let machine = Machine::new();
         let node = Arc::new(machine.start().node);
@@ -263,11 +272,13 @@ async fn a_wake_does_not_undo_a_newer_scaling() {
 struct Held {
     artifacts: ArtifactStore,
     go: Notify,
+    /// Those that it was asked with.
+    policies: Mutex<Vec<PullPolicy>>,
 }
 
 impl Held {
     fn new(artifacts: &ArtifactStore) -> Arc<Self> {
-        Arc::new(Self { artifacts: artifacts.clone(), go: Notify::new() })
+        Arc::new(Self { artifacts: artifacts.clone(), go: Notify::new(), policies: Mutex::default() })
     }
 }
 
@@ -276,13 +287,16 @@ impl ArtifactSource for Held {
     async fn fetch(
         &self,
         image: &runtime_api::ImageReference,
+        policy: PullPolicy,
         _progress: &(dyn Fn(runtime_oci::Progress) + Send + Sync),
-    ) -> Result<runtime_api::Artifact> {
+    ) -> Result<Fetched> {
+        self.policies.lock().unwrap().push(policy);
         if image.tag.as_deref() != Some("refused") {
             self.go.notified().await;
         }
         let missing = || Error::invalid("no-such-image", "there is no such image");
-        image.digest.and_then(|digest| self.artifacts.get(&digest)).ok_or_else(missing)
+        let artifact = image.digest.and_then(|digest| self.artifacts.get(&digest)).ok_or_else(missing)?;
+        Ok(Fetched { artifact, image: image.clone() })
     }
 }
 
@@ -323,6 +337,33 @@ async fn a_long_deploy_answers_pending_and_goes_on_after_a_restart() {
     let status = running.node.status(&name("hello")).await.unwrap();
     assert_eq!(status.deployment.reason, "there is no such image");
     assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_tag_meant_is_told_and_outlasts_a_restart() {
+    let machine = Machine::new();
+    let artifacts = machine.artifacts();
+    let source = Held::new(&artifacts);
+    let running = machine.start_with(artifacts.clone(), source.clone());
+    let uploaded = running.stored("hello", guests::HELLO_HTTP).await;
+    let image = uploaded.image().unwrap();
+    let image = runtime_api::ImageReference { registry: "registry.test".into(), ..image }.to_string();
+    let mut spec = FunctionSpec { image: image.clone(), ..uploaded };
+    source.go.notify_one();
+    running.node.deploy(spec.clone()).await.unwrap();
+    spec.annotations.insert("dev.fawn.pull-policy".into(), "Never".into());
+    source.go.notify_one();
+    running.node.update(spec).await.unwrap();
+    assert_eq!(*source.policies.lock().unwrap(), [PullPolicy::Always, PullPolicy::Never]);
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().deployment.image, image);
+    running.stop().await;
+
+    let gone = Held::new(&artifacts);
+    let running = machine.start_with(artifacts, gone.clone());
+    assert_eq!(running.node.status(&name("hello")).await.unwrap().deployment.image, image);
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    assert!(gone.policies.lock().unwrap().is_empty(), "nobody was asked");
     running.stop().await;
 }
 
@@ -482,6 +523,66 @@ async fn what_a_deployment_needs_is_not_swept() {
     assert_eq!(settled(&running.node, "hello").await, Phase::Ready);
     assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
     running.stop().await;
+}
+
+/// A module like hello, so large, and unlike others by its mark.
+fn padded(mark: u8, bytes: usize) -> Vec<u8> {
+    let padding = [&b"\x07padding"[..], &vec![mark; bytes]].concat();
+    let length = u32::try_from(padding.len()).unwrap();
+    let leb = [length as u8 & 0x7f | 0x80, (length >> 7) as u8 & 0x7f | 0x80, (length >> 14) as u8];
+    [&wat::parse_str(guests::HELLO_HTTP).unwrap()[..], &[0], &leb, &padding].concat()
+}
+
+#[tokio::test]
+async fn what_no_function_needs_makes_room_the_longest_unused_first() {
+    let machine =
+        Machine { disk_budget_bytes: 1 << 20, garbage_grace: Duration::from_secs(60), ..Machine::new() };
+    let artifacts = machine.artifacts();
+    let running = machine.start_with(
+        artifacts.clone(),
+        Arc::new(Registry::new(RegistryConfig::default(), artifacts.clone()).unwrap()),
+    );
+    let mut stored = Vec::new();
+    for mark in 0..3 {
+        let module = artifacts.insert(full(padded(mark, 300 << 10))).await.unwrap();
+        let age = Duration::from_secs(3600 * u64::from(3 - mark));
+        File::open(&module.path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        stored.push(module);
+    }
+    let is_there = |nth: usize| artifacts.get(&stored[nth].digest).is_some();
+    let spec = |nth: usize| FunctionSpec {
+        service: format!("f{nth}"),
+        image: runtime_api::ImageReference::local(stored[nth].digest).to_string(),
+        ..Default::default()
+    };
+    // The oldest is deployed, so it is not the one to go.
+    running.node.deploy(spec(0)).await.unwrap();
+    let young = artifacts.insert(full(padded(9, 300 << 10))).await.unwrap();
+    running.node.deploy(spec(2)).await.unwrap();
+    assert_eq!([is_there(0), is_there(1), is_there(2)], [true, false, true]);
+    assert!(artifacts.get(&young.digest).is_some(), "somebody may be about to deploy it");
+    assert_eq!(running.call("f0").await.unwrap(), "Hello from Fawn\n");
+}
+
+#[tokio::test]
+async fn a_deploy_beyond_the_disk_budget_is_refused_and_nothing_else() {
+    let machine = Machine { disk_budget_bytes: 400 << 10, ..Machine::new() };
+    let artifacts = machine.artifacts();
+    let running = machine.start();
+    let spec = async |mark: u8| {
+        let module = artifacts.insert(full(padded(mark, 300 << 10))).await.unwrap();
+        let image = runtime_api::ImageReference::local(module.digest).to_string();
+        FunctionSpec { service: format!("f{mark}"), image, ..Default::default() }
+    };
+    running.node.deploy(spec(1).await).await.unwrap();
+    let refused = running.node.deploy(spec(2).await).await.unwrap_err();
+    assert_eq!(refused.code(), "storage-full");
+    assert!(refused.to_string().contains("--disk-budget"), "{refused}");
+    let refused =
+        running.node.store_artifact(full(padded(3, 1)), ModuleCommand::default()).await.unwrap_err();
+    assert_eq!(refused.code(), "storage-full");
+    assert_eq!(running.call("f1").await.unwrap(), "Hello from Fawn\n");
+    running.node.remove(&name("f1")).await.unwrap();
 }
 
 #[tokio::test]

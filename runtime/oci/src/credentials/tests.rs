@@ -18,7 +18,12 @@ impl Home {
     }
 
     async fn find(&self, host: &str) -> Result<Option<Credentials>> {
-        find(&RegistryConfig { auth_file: Some(self.path()), ..RegistryConfig::default() }, host).await
+        self.find_for(host, "me/hello").await
+    }
+
+    async fn find_for(&self, host: &str, repository: &str) -> Result<Option<Credentials>> {
+        let config = RegistryConfig { auth_file: Some(self.path()), ..RegistryConfig::default() };
+        find(&config, host, repository).await
     }
 
     fn helper(&self, script: &str) -> PathBuf {
@@ -65,6 +70,57 @@ async fn each_registry_has_its_own_however_it_was_filed() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_registry_may_have_its_own() {
+    let home = Home::with(
+        r#"{"auths": {
+            "quay.io": {"username": "all", "password": "1"},
+            "quay.io/team": {"username": "team", "password": "2"},
+            "quay.io/team/app": {"username": "app", "password": "3"}
+        }}"#,
+    );
+    for (repository, expected) in [
+        ("team/app", "app/3"),
+        ("team/apple", "team/2"),
+        ("teams/app", "all/1"),
+        ("a", "all/1"),
+        ("team/app/x", "app/3"),
+    ] {
+        assert_eq!(shown(home.find_for("quay.io", repository).await.unwrap()), expected, "{repository}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_of_the_very_name_comes_first_and_an_empty_one_is_none() {
+    let home = Home::with(
+        r#"{"auths": {
+            "http://a.io": {"username": "old", "password": "1"},
+            "https://a.io/v2/": {"username": "older", "password": "2"},
+            "a.io": {"username": "exact", "password": "3"},
+            "https://b.io/v1/": {"username": "old", "password": "1"},
+            "b.io": {},
+            "b.io/me": {},
+            "C.io:443": {"username": "c", "password": "4"}
+        }}"#,
+    );
+    for (host, expected) in [("a.io", "exact/3"), ("b.io", "old/1"), ("c.io", "c/4")] {
+        assert_eq!(shown(home.find(host).await.unwrap()), expected, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_comes_before_a_helper_that_has_the_whole() {
+    let home = Home::with(
+        r#"{"credsStore": "fawn-test-missing", "auths": {
+            "quay.io/team": {"username": "team", "password": "1"},
+            "quay.io/other": {}
+        }}"#,
+    );
+    assert_eq!(shown(home.find_for("quay.io", "team/app").await.unwrap()), "team/1");
+    let error = home.find_for("quay.io", "other/app").await.err().unwrap();
+    assert_eq!(error.code(), "credential-helper");
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_an_error_that_shows_no_secret() {
     for config in [
         "{",
@@ -86,9 +142,9 @@ async fn a_damaged_file_is_an_error_that_shows_no_secret() {
 async fn only_the_default_file_may_be_missing() {
     let missing = Some(PathBuf::from("/nowhere/config.json"));
     let default = RegistryConfig { default_auth_file: missing.clone(), ..RegistryConfig::default() };
-    assert!(find(&default, "a.io").await.unwrap().is_none());
+    assert!(find(&default, "a.io", "b").await.unwrap().is_none());
     let named = RegistryConfig { auth_file: missing, ..RegistryConfig::default() };
-    assert!(find(&named, "a.io").await.is_err());
+    assert!(find(&named, "a.io", "b").await.is_err());
 }
 
 /// One after the other: a script that another thread's child still holds open for writing cannot be run.

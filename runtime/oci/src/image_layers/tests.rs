@@ -1,10 +1,11 @@
-use std::io::Write;
+use std::io::{Cursor, Write};
 
 use flate2::{Compression, write::GzEncoder};
 use tar::{Builder, Header};
 use tempfile::TempDir;
 
 use super::*;
+use crate::some_module::Candidates;
 
 const WASM: &[u8] = b"\0asm\x01\0\0\0 and more";
 const BUDGET: u64 = 1 << 20;
@@ -22,6 +23,9 @@ fn layer(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
         header.set_entry_type(*kind);
         header.set_size(data.len() as u64);
         header.set_mode(0o644);
+        if *kind == EntryType::GNUSparse {
+            header.as_gnu_mut().unwrap().set_real_size(data.len() as u64);
+        }
         match kind {
             EntryType::Symlink | EntryType::Link => tar.append_link(&mut header, path, "elsewhere").unwrap(),
             _ => tar.append_data(&mut header, path, *data).unwrap(),
@@ -65,10 +69,54 @@ fn finds_the_file_however_its_path_is_written_and_packed() {
 }
 
 #[test]
-fn the_last_of_two_files_of_one_name_counts() {
-    let longer = [WASM, b"!"].concat();
-    let twice = layer(&[file("f.wasm"), ("f.wasm", EntryType::Regular, longer.as_slice())]);
-    assert_eq!(searched(twice, "f.wasm").unwrap(), format!("file of {}", longer.len()));
+fn a_file_that_is_there_twice_is_refused() {
+    let twice = layer(&[file("f.wasm"), file("./f.wasm")]);
+    let error = searched(twice, "f.wasm").unwrap_err();
+    assert_eq!(error.code(), "invalid-layer");
+    assert!(error.to_string().contains("/f.wasm more than once"), "{error}");
+    assert_eq!(searched(layer(&[file("g.wasm"), file("g.wasm")]), "f.wasm").unwrap(), "untouched");
+}
+
+/// A module of 4 KiB that is a few bytes as it is packed.
+fn wrapped() -> Vec<u8> {
+    let module = [WASM, &vec![0; 4096 - WASM.len()]].concat();
+    let wrapped = zstd::encode_all(module.as_slice(), 3).unwrap();
+    assert!(wrapped.len() < 512);
+    wrapped
+}
+
+#[test]
+fn what_a_wrapped_file_unwraps_to_counts() {
+    let (_folder, store) = store();
+    let wrapped = wrapped();
+    let layer = layer(&[("f.wasm", EntryType::Regular, wrapped.as_slice())]);
+    let enough = layer.len() as u64 + 4096;
+    assert!(matches!(
+        search(Cursor::new(layer.clone()), "f.wasm", enough, &store).unwrap(),
+        Finding::File(_)
+    ));
+    let error = search(Cursor::new(layer), "f.wasm", enough - 1, &store).err().unwrap();
+    assert_eq!(error.code(), "too-large");
+}
+
+#[test]
+fn many_wrapped_files_do_not_unwrap_to_more_than_one_layer_may_have() {
+    let (_folder, store) = store();
+    let wrapped = wrapped();
+    // The file hides what is below its path, so that the candidates never get too many.
+    let pair =
+        [("d/f.wasm", EntryType::Regular, wrapped.as_slice()), ("d", EntryType::Regular, b"".as_slice())];
+    let read = |pairs: usize| {
+        let layer = layer(&pair.repeat(pairs));
+        assert!(layer.len() < 400 << 10);
+        Candidates::new(String::new()).read_layer(Cursor::new(layer), BUDGET, &store)
+    };
+    let left = read(10).unwrap();
+    assert!(left <= BUDGET - 10 * 4096, "{left}");
+    assert_eq!(read(240).unwrap_err().code(), "too-large");
+    let twice = layer(&pair[..1].repeat(2));
+    let error = Candidates::new(String::new()).read_layer(Cursor::new(twice), BUDGET, &store).unwrap_err();
+    assert_eq!(error.code(), "invalid-layer");
 }
 
 #[test]
@@ -170,7 +218,8 @@ fn what_is_no_tar_is_refused_and_leaves_nothing() {
         assert_eq!(error.code(), "invalid-layer", "{error}");
     }
     let sparse = layer(&[("s", EntryType::GNUSparse, b"")]);
-    assert!(search(Cursor::new(sparse), "f.wasm", BUDGET, &store).is_err());
+    let refused = search(Cursor::new(sparse), "f.wasm", BUDGET, &store).err().unwrap();
+    assert!(refused.to_string().contains("the image's layer has a sparse file"), "{refused}");
     assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
 }
 

@@ -1,67 +1,197 @@
+use oci_client::manifest::{
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciImageIndex,
+};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{image_config::has_image_config, index::choose};
 
 const OCI: &str = IMAGE_CONFIG_MEDIA_TYPE;
 const DOCKER: &str = IMAGE_DOCKER_CONFIG_MEDIA_TYPE;
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const RAW: &str = "application/vnd.wasm.content.layer.v1+wasm";
+const ACTOR: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
+const RUNWASI: &str = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
+const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 fn manifest(config: &str, layers: &[&str]) -> OciImageManifest {
-    let descriptor = |media_type: &&str| json!({"mediaType": media_type, "digest": "sha256:00", "size": 1});
-    let layers: Vec<Value> = layers.iter().map(descriptor).collect();
-    serde_json::from_value(json!({"schemaVersion": 2, "config": descriptor(&config), "layers": layers}))
-        .unwrap()
+    let layers: Vec<_> = layers.iter().map(|media_type| (*media_type, json!({}))).collect();
+    annotated(config, &layers, &json!({}))
+}
+
+/// With the annotations of each layer, and of the manifest. Layers have digests of their places.
+fn annotated(config: &str, layers: &[(&str, Value)], annotations: &Value) -> OciImageManifest {
+    let layers: Vec<Value> = (0..)
+        .zip(layers)
+        .map(|(at, (media_type, annotations))| {
+            json!({"mediaType": media_type, "digest": format!("sha256:{at}"), "size": 1, "annotations": annotations})
+        })
+        .collect();
+    let config = json!({"mediaType": config, "digest": "sha256:config", "size": 1});
+    let manifest =
+        json!({"schemaVersion": 2, "config": config, "layers": layers, "annotations": annotations});
+    serde_json::from_value(manifest).unwrap()
+}
+
+fn titled(title: &str) -> Value {
+    json!({"org.opencontainers.image.title": title})
 }
 
 fn config(json: Value) -> ImageConfig {
     serde_json::from_value(json).unwrap()
 }
 
-fn entrypoint(json: Value) -> Entrypoint {
-    match detect(&manifest(OCI, &[TAR]), Some(&config(json))).unwrap() {
-        Layout::Image(entrypoint) => entrypoint,
-        Layout::Module(_) => panic!("not an image"),
+/// What was found, in a few words.
+fn found(manifest: &OciImageManifest, json: Value) -> String {
+    let config = has_image_config(manifest).then(|| config(json));
+    match detect(manifest, config.as_ref()) {
+        Ok(Layout::Module(layer, entrypoint)) => format!("module {} {:?}", layer.digest, entrypoint.args),
+        Ok(Layout::File(entrypoint)) => format!("file {} {:?}", entrypoint.path, entrypoint.args),
+        Ok(Layout::SomeFile(entrypoint)) => format!("some file, perhaps {:?}", entrypoint.path),
+        Ok(Layout::Spin(application)) => format!("spin {}", application.digest),
+        Err(error) => format!("{}: {error}", error.code()),
     }
 }
 
-fn refusal(manifest: &OciImageManifest, json: Value) -> String {
-    let config = has_image_config(manifest).then(|| config(json));
-    let error = detect(manifest, config.as_ref()).unwrap_err();
-    format!("{}: {error}", error.code())
+fn entrypoint(json: Value) -> Entrypoint {
+    match detect(&manifest(OCI, &[TAR]), Some(&config(json))).unwrap() {
+        Layout::File(entrypoint) => entrypoint,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn one_wasm_layer_under_the_cncf_configuration_is_the_module() {
-    let manifest = manifest(CNCF_CONFIG, &[CNCF_LAYER]);
-    assert!(!has_image_config(&manifest));
-    assert!(matches!(detect(&manifest, None), Ok(Layout::Module(layer)) if layer.media_type == CNCF_LAYER));
+fn the_module_is_found_in_every_layout_as_its_producer_writes_it() {
+    let compat = json!({"module.wasm.image/variant": "compat"});
+    let smart = json!({"module.wasm.image/variant": "compat-smart", "run.oci.handler": "wasm"});
+    let unpack = json!({"org.opencontainers.image.title": "app", "io.deis.oras.content.unpack": "true"});
+    let wasm = |entrypoint: Value| json!({"architecture": "wasm", "os": "wasip1", "config": {"Entrypoint": entrypoint}});
+    let linux = json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]}});
+    let nothing = json!({});
+    let plain = "application/vnd.oci.image.layer.v1.tar";
+    let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    for (producer, manifest, config, expected) in [
+        ("wkg", manifest(CNCF_CONFIG, &[CNCF_LAYER]), nothing.clone(), "module sha256:0 []"),
+        (
+            "spin registry push",
+            manifest(OCI, &[RAW, SPIN_DATA, SPIN_DATA, SPIN_APPLICATION]),
+            json!({"architecture": "wasm", "os": "Wasip1"}),
+            "spin sha256:3",
+        ),
+        ("old spin", manifest(SPIN_APPLICATION, &[RAW, SPIN_DATA]), nothing.clone(), "spin sha256:config"),
+        (
+            "old wash push",
+            manifest("application/vnd.wasmcloud.actor.archive.config", &[ACTOR]),
+            nothing.clone(),
+            "module sha256:0 []",
+        ),
+        (
+            "wasm-to-oci, kwctl",
+            manifest(WASM_CONFIG_MEDIA_TYPE, &[RAW]),
+            nothing.clone(),
+            "module sha256:0 []",
+        ),
+        (
+            "solo.io",
+            manifest(WASM_CONFIG_MEDIA_TYPE, &["application/vnd.module.wasm.config.v1+json", ACTOR]),
+            nothing.clone(),
+            "module sha256:1 []",
+        ),
+        (
+            "Istio compat",
+            annotated(OCI, &[(TAR, json!({}))], &compat),
+            linux.clone(),
+            "some file, perhaps \"\"",
+        ),
+        ("Istio, docker build", manifest(DOCKER, &[docker]), linux.clone(), "some file, perhaps \"\""),
+        (
+            "crun compat-smart",
+            annotated(OCI, &[(TAR, json!({}))], &smart),
+            json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/hello.wasm", "a"]}}),
+            "file hello.wasm [\"a\"]",
+        ),
+        (
+            "buildx --platform wasi/wasm",
+            manifest(OCI, &[TAR]),
+            json!({"architecture": "wasm", "os": "wasi", "config": {"Entrypoint": ["/f.wasm"]}}),
+            "file f.wasm []",
+        ),
+        (
+            "linux/wasm without an entrypoint",
+            manifest(OCI, &[TAR]),
+            json!({"architecture": "wasm", "os": "linux"}),
+            "some file, perhaps \"\"",
+        ),
+        (
+            "wasi/wasm32 with another entrypoint",
+            manifest(DOCKER, &[docker]),
+            json!({"architecture": "wasm32", "os": "wasi", "config": {"Entrypoint": ["/app/main"]}}),
+            "some file, perhaps \"app/main\"",
+        ),
+        ("oci-tar-builder", manifest(OCI, &[RUNWASI]), wasm(json!(null)), "module sha256:0 []"),
+        (
+            "oci-tar-builder with a command",
+            manifest(OCI, &[RUNWASI]),
+            wasm(json!(["f.wasm", "--fast"])),
+            "module sha256:0 [\"--fast\"]",
+        ),
+        (
+            "oras push",
+            annotated(EMPTY, &[(plain, titled("f.wasm"))], &json!({})),
+            nothing.clone(),
+            "module sha256:0 []",
+        ),
+        (
+            "oras push of a wrapped module beside its notes",
+            annotated(
+                EMPTY,
+                &[("text/plain", titled("NOTES")), (plain, titled("out/f.wasm.gz"))],
+                &json!({}),
+            ),
+            nothing.clone(),
+            "module sha256:1 []",
+        ),
+        (
+            "oras push --config with the type of an image",
+            annotated(OCI, &[(plain, titled("f.wasm"))], &json!({})),
+            json!({}),
+            "module sha256:0 []",
+        ),
+        (
+            "old oras push of a file without an ending",
+            annotated("application/vnd.unknown.config.v1+json", &[(plain, titled("main"))], &json!({})),
+            nothing.clone(),
+            "module sha256:0 []",
+        ),
+        (
+            "oras push of a folder",
+            annotated(EMPTY, &[(TAR, unpack)], &json!({})),
+            nothing.clone(),
+            "some file, perhaps \"\"",
+        ),
+        (
+            "two modules, of which the entrypoint is one",
+            annotated(OCI, &[(CNCF_LAYER, titled("a.wasm")), (CNCF_LAYER, titled("b.wasm"))], &json!({})),
+            wasm(json!(["/b.wasm"])),
+            "module sha256:1 []",
+        ),
+        (
+            "a raw layer of a type that says nothing",
+            manifest(OCI, &["application/octet-stream"]),
+            wasm(json!(null)),
+            "module sha256:0 []",
+        ),
+    ] {
+        assert_eq!(found(&manifest, config), expected, "{producer}");
+    }
 }
 
 #[test]
-fn every_other_layout_is_refused_by_its_name() {
-    let raw = "application/vnd.wasm.content.layer.v1+wasm";
-    let wasm = json!({"architecture": "wasm", "os": "wasip1"});
+fn what_holds_no_function_is_refused_by_its_name() {
     for (manifest, config, expected) in [
         (manifest(CNCF_CONFIG, &[CNCF_LAYER, CNCF_LAYER]), json!({}), "anything but one layer"),
-        (manifest(CNCF_CONFIG, &[raw]), json!({}), "anything but one layer"),
-        (
-            manifest(OCI, &[raw, "application/vnd.fermyon.spin.application.v1+config"]),
-            json!({"architecture": "wasm", "os": "Wasip1"}),
-            "Spin application",
-        ),
-        (
-            manifest("application/vnd.fermyon.spin.application.v1+config", &[raw]),
-            json!({}),
-            "Spin application",
-        ),
-        (
-            manifest(
-                "application/vnd.wasmcloud.actor.archive.config",
-                &["application/vnd.module.wasm.content.layer.v1+wasm"],
-            ),
-            json!({}),
-            "wasmCloud actor",
-        ),
+        (manifest(CNCF_CONFIG, &[]), json!({}), "anything but one layer"),
         (
             manifest(
                 "application/vnd.wasmcloud.provider.archive.config",
@@ -70,34 +200,23 @@ fn every_other_layout_is_refused_by_its_name() {
             json!({}),
             "wasmCloud capability provider",
         ),
-        (manifest("application/vnd.wasm.config.v1+json", &[raw]), json!({}), "wasm-to-oci"),
+        (manifest(OCI, &["application/vnd.in-toto+json"]), json!({"os": "unknown"}), "record of how"),
+        (manifest(OCI, &["application/vnd.dev.cosign.simplesigning.v1+json"]), json!({}), "a signature"),
         (
-            manifest(
-                "application/vnd.oci.image.config.v1+json",
-                &[
-                    "application/vnd.module.wasm.config.v1+json",
-                    "application/vnd.module.wasm.content.layer.v1+wasm",
-                ],
-            ),
+            annotated(EMPTY, &[(CNCF_LAYER, titled("a.wasm")), (CNCF_LAYER, titled("b.wasm"))], &json!({})),
             json!({}),
-            "proxy-wasm filter",
+            "2 modules (a.wasm, b.wasm)",
         ),
-        (
-            manifest(OCI, &["application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"]),
-            wasm.clone(),
-            "runwasi image",
-        ),
-        (manifest("application/vnd.oci.empty.v1+json", &[CNCF_LAYER]), json!({}), "plain file"),
         (
             manifest("application/vnd.cncf.helm.config.v1+json", &[TAR]),
             json!({}),
             "application/vnd.cncf.helm",
         ),
-        (manifest(OCI, &[TAR]), wasm, "Wasm image whose entrypoint \"\" is not a .wasm file"),
+        (manifest(OCI, &["text/plain", TAR]), json!({}), "layer of type \"text/plain\""),
         (
             manifest(DOCKER, &[TAR]),
             json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}}),
-            "container image (its entrypoint is \"/bin/sh\")",
+            "container image (its entrypoint is \"bin/sh\")",
         ),
         (
             manifest(OCI, &[TAR]),
@@ -105,29 +224,15 @@ fn every_other_layout_is_refused_by_its_name() {
             "starts its module at \"handle\"",
         ),
     ] {
-        let refusal = refusal(&manifest, config);
+        let refusal = found(&manifest, config);
         assert!(refusal.starts_with("unsupported-artifact: "), "{refusal}");
         assert!(refusal.contains(expected), "{refusal} has no {expected}");
     }
 }
 
 #[test]
-fn files_pushed_by_oras_and_istio_plugins_are_told_by_annotations() {
-    let mut oras = manifest("application/vnd.oci.empty.v1+json", &["application/vnd.oci.image.layer.v1.tar"]);
-    let title = ("org.opencontainers.image.title".to_owned(), "hello.wasm".to_owned());
-    oras.layers[0].annotations = Some([title].into());
-    assert!(refusal(&oras, json!({})).contains("plain file"));
-
-    let mut plugin = manifest(OCI, &[TAR]);
-    plugin.annotations = Some([("module.wasm.image/variant".to_owned(), "compat".to_owned())].into());
-    assert!(refusal(&plugin, json!({"os": "linux"})).contains("plugin image for Istio"));
-    // crun marks its images so too, and those have an entrypoint.
-    assert!(detect(&plugin, Some(&config(json!({"config": {"Entrypoint": ["/a.wasm"]}})))).is_ok());
-}
-
-#[test]
 fn machine_code_is_refused_by_name() {
-    let refusal = refusal(&manifest(OCI, &[TAR]), json!({"config": {"Entrypoint": ["/f.cwasm"]}}));
+    let refusal = found(&manifest(OCI, &[TAR]), json!({"config": {"Entrypoint": ["/f.cwasm"]}}));
     assert!(refusal.starts_with("precompiled: "), "{refusal}");
 }
 
@@ -177,7 +282,7 @@ fn arguments_and_environment_must_be_such() {
         json!({"Entrypoint": ["/a.wasm"], "Env": ["A=\0"]}),
         json!({"Entrypoint": ["/a.wasm", "\0"]}),
     ] {
-        let refusal = refusal(&manifest(OCI, &[TAR]), json!({ "config": bad }));
+        let refusal = found(&manifest(OCI, &[TAR]), json!({ "config": bad }));
         assert!(refusal.starts_with("invalid-image-config: "), "{refusal}");
     }
 }
@@ -206,6 +311,7 @@ fn an_index_prefers_wasm_then_this_machine_then_the_first() {
         ),
         (vec![("a", "linux", host), ("b", "linux", "wasm")], "b"),
         (vec![("a", "linux", host), ("b", "wasi", "wasm32")], "b"),
+        (vec![("a", "linux", host), ("b", "Wasip1", "Wasm")], "b"),
         (vec![("a", "linux", "s390x"), ("b", "linux", host)], "b"),
         (vec![("a", "linux", "s390x"), ("b", "linux", "ppc64le")], "a"),
         (vec![("a", "unknown", "unknown"), ("b", "linux", "s390x")], "b"),

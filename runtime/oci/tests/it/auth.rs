@@ -144,6 +144,41 @@ async fn a_realm_elsewhere_never_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_realm_elsewhere_may_be_allowed_by_name() {
+    let elsewhere = FakeRegistry::start().await;
+    elsewhere.serve_at("/token", r#"{"token": "right"}"#);
+    let port = elsewhere.address.port();
+    for (listed, allowed) in
+        [(format!("localhost:{port}"), true), ("localhost:1".into(), false), ("other".into(), false)]
+    {
+        let bench = Bench::with(FakeRegistry::start().await, |config, fake, folder| {
+            let file = folder.join("config.json");
+            let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, fake.address);
+            std::fs::write(&file, auths).unwrap();
+            config.auth_file = Some(file);
+            config.plain_http.push(fake.address.to_string().parse().unwrap());
+            config.realms.push((fake.address.to_string().parse().unwrap(), listed.parse().unwrap()));
+        });
+        want_token(&bench.fake, &format!("http://localhost:{port}/token"));
+        bench.fake.artifact("hello", "v1", MODULE);
+        match allowed {
+            true => drop(bench.fetch("hello:v1").await.unwrap()),
+            false => {
+                let refusal = bench.refusal("hello:v1").await;
+                assert!(refusal.starts_with("untrusted-realm: "), "{refusal}");
+                assert!(
+                    refusal.contains(&format!("--registry-realm {}=HOST", bench.fake.address)),
+                    "{refusal}"
+                );
+            }
+        }
+    }
+    let seen = elsewhere.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].authorization, Some(basic()));
+}
+
+#[tokio::test]
 async fn a_realm_elsewhere_may_give_tokens_for_nothing() {
     let bench = Bench::start().await;
     let elsewhere = FakeRegistry::start().await;

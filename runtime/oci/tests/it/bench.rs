@@ -7,7 +7,9 @@ use std::{
 };
 
 use runtime_api::{Artifact, ImageReference, Result};
-use runtime_oci::{ArtifactSource, ArtifactStore, Registry, RegistryConfig, Timeouts};
+use runtime_oci::{
+    ArtifactSource, ArtifactStore, Fetched, PullPolicy, Registry, RegistryConfig, Retries, Timeouts,
+};
 use tempfile::TempDir;
 
 use crate::fake::FakeRegistry;
@@ -60,7 +62,9 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(folder.path(), MAX_MODULE_BYTES).unwrap();
         let timeouts = Timeouts { stall: Duration::from_millis(500), ..Timeouts::default() };
-        let mut config = RegistryConfig { timeouts, ..RegistryConfig::default() };
+        let pause = Duration::from_millis(1);
+        let retries = Retries { times: 2, first_pause: pause, longest_pause: pause };
+        let mut config = RegistryConfig { timeouts, retries, ..RegistryConfig::default() };
         configure(&mut config, &fake, folder.path());
         let registry = Registry::new(config, store.clone()).unwrap();
         Self { fake, registry, store, folder }
@@ -72,19 +76,28 @@ impl Bench {
     }
 
     pub(crate) async fn fetch_elsewhere(&self, image: &str) -> Result<Artifact> {
-        self.registry.fetch(&ImageReference::parse(image).unwrap(), &|_| {}).await
+        self.fetch_as(image, PullPolicy::Always).await.map(|fetched| fetched.artifact)
     }
 
-    /// The error that fetching ends with, after making sure that it left nothing behind.
+    /// Fetches an image by its full name under a policy.
+    pub(crate) async fn fetch_as(&self, image: &str, policy: PullPolicy) -> Result<Fetched> {
+        self.registry.fetch(&ImageReference::parse(image).unwrap(), policy, &|_| {}).await
+    }
+
+    /// The error that fetching ends with, its code first, after making sure that it left nothing behind.
     pub(crate) async fn refusal(&self, image: &str) -> String {
-        let error = self.fetch(image).await.expect_err("it was taken");
+        self.refusal_elsewhere(&self.fake.image(image)).await
+    }
+
+    pub(crate) async fn refusal_elsewhere(&self, image: &str) -> String {
+        let error = self.fetch_elsewhere(image).await.expect_err("it was taken");
         assert_eq!(self.files(), Vec::<PathBuf>::new(), "left behind by {error}");
         format!("{}: {error}", error.code())
     }
 
     /// Every file of the store.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let folders = ["modules", "manifests", "tmp"].map(|name| self.folder.path().join(name));
+        let folders = ["modules", "manifests", "tags", "tmp"].map(|name| self.folder.path().join(name));
         let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
         entries.map(|entry| entry.unwrap().path()).collect()
     }

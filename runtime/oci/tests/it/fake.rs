@@ -71,6 +71,10 @@ impl FakeRegistry {
             .with_no_client_auth()
             .with_single_cert(vec![certified.cert.der().clone()], key)
             .unwrap();
+        Self::start_tls_with(config).await
+    }
+
+    pub(crate) async fn start_tls_with(config: rustls::ServerConfig) -> Self {
         Self::serve(Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 

@@ -155,6 +155,15 @@ async fn manifests_made_to_cost_are_refused() {
     let layers = vec![descriptor(WASM, MODULE); 1000];
     bench.fake.tag("f", "layers", &manifest(&config, &layers));
     assert!(bench.refusal("f:layers").await.starts_with("too-large: "));
+    bench.fake.tag("f", "more", &manifest(&config, &vec![json!({}); 100_000]));
+    assert!(bench.refusal("f:more").await.starts_with("invalid-manifest: "));
+    let layers = vec![json!({"mediaType": "", "digest": "", "size": 0}); 80_000];
+    bench.fake.tag("f", "most", &manifest(&config, &layers));
+    assert!(bench.refusal("f:most").await.starts_with("too-large: "));
+    for nested in ["[", "{\"a\":", "{\"config\":["] {
+        bench.fake.serve_at("/v2/f/manifests/deep", nested.repeat((4 << 20) / nested.len()));
+        assert!(bench.refusal("f:deep").await.starts_with("invalid-manifest: "), "{nested}");
+    }
     bench.fake.serve_at("/v2/f/manifests/nested", "[".repeat(1 << 20));
     assert!(bench.refusal("f:nested").await.starts_with("invalid-manifest: "));
     bench.fake.serve_at("/v2/f/manifests/padded", " ".repeat((4 << 20) + 1));
@@ -170,6 +179,80 @@ async fn an_index_leads_to_no_other_index() {
     bench.fake.tag("f", "inner", inner.as_bytes());
     bench.fake.index("f", "v1", &[("linux", "amd64", inner.as_bytes())]);
     assert!(bench.refusal("f:v1").await.contains("index within an index"));
+}
+
+#[tokio::test]
+async fn indexes_in_a_loop_or_without_end_are_refused() {
+    let bench = Bench::start().await;
+    // An index that says of itself to be the image that is meant.
+    let name = "/v2/f/manifests/loop";
+    let loops = json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(b""), "size": 400,
+         "platform": {"os": "wasi", "architecture": "wasm"}}]});
+    bench.fake.serve_at(name, loops.to_string());
+    bench.fake.serve_at(format!("/v2/f/manifests/{}", digest(b"")), loops.to_string());
+    let refusal = bench.refusal("f:loop").await;
+    assert!(refusal.starts_with("wrong-"), "{refusal}");
+    bench.fake.forget_requests();
+    bench.fake.answer(format!("/v2/f/manifests/{}", digest(b"")), move |_| redirect(name));
+    assert!(bench.refusal("f:loop").await.starts_with("wrong-"));
+    assert_eq!(bench.fake.paths().len(), 3, "and it comes to an end");
+    bench.fake.tag("f", "none", json!({"schemaVersion": 2, "manifests": []}).to_string().as_bytes());
+    assert!(bench.refusal("f:none").await.contains("image"), "of an empty index");
+}
+
+#[tokio::test]
+async fn types_that_contradict_are_refused() {
+    let bench = Bench::start().await;
+    let layer = bench.fake.blob("f", WASM, MODULE);
+    let config = bench.fake.blob("f", CNCF_CONFIG, b"{}");
+    let good: serde_json::Value = serde_json::from_slice(&manifest(&config, &[layer])).unwrap();
+    let with = |field: &str, value: serde_json::Value| {
+        let mut other = good.clone();
+        other[field] = value;
+        other
+    };
+    for (what, bad) in [
+        ("an index by its type", with("mediaType", json!("application/vnd.oci.image.index.v1+json"))),
+        ("both", with("manifests", json!([]))),
+        ("no manifest at all", with("mediaType", json!("text/plain"))),
+        ("of another time", with("schemaVersion", json!(1))),
+        ("a list of no layers", with("layers", json!("none"))),
+        ("layers that are none", with("layers", json!([1, 2]))),
+        (
+            "a size that is none",
+            with("layers", json!([{"mediaType": WASM, "digest": digest(MODULE), "size": "8"}])),
+        ),
+        (
+            "a negative size",
+            with("layers", json!([{"mediaType": WASM, "digest": digest(MODULE), "size": -8}])),
+        ),
+        (
+            "a huge size",
+            with("layers", json!([{"mediaType": WASM, "digest": digest(MODULE), "size": u64::MAX}])),
+        ),
+    ] {
+        bench.fake.tag("f", "v1", bad.to_string().as_bytes());
+        let refusal = bench.refusal("f:v1").await;
+        let reasons = ["invalid-manifest: ", "unsupported-artifact: ", "wrong-size: "];
+        assert!(reasons.iter().any(|reason| refusal.starts_with(reason)), "{what}: {refusal}");
+    }
+    assert!(bench.fake.paths().iter().all(|path| path.ends_with("/manifests/v1")), "no layer was asked for");
+}
+
+#[tokio::test]
+async fn a_web_page_is_no_registry() {
+    let bench = Bench::start().await;
+    bench.fake.answer("/v2/f/manifests/v1", |_| {
+        let page = Response::builder().header("content-type", "Text/HTML; charset=utf-8");
+        page.body(full("<html>welcome to our hotel</html>")).unwrap()
+    });
+    let refusal = bench.refusal("f:v1").await;
+    assert!(refusal.starts_with("not-a-registry: ") && refusal.contains("web page"), "{refusal}");
+    // A blob is known by its digest, whatever it is said to be.
+    bench.fake.artifact("g", "v1", MODULE);
+    bench.fake.answer(blob_path("g", MODULE), |_| Response::new(full("<html>welcome to our hotel</html>")));
+    assert!(bench.refusal("g:v1").await.starts_with("wrong-size: "));
 }
 
 #[tokio::test]
@@ -189,8 +272,8 @@ async fn only_webassembly_is_taken() {
     let bench = Bench::start().await;
     for (bytes, expected) in [
         (b"\x7fELF\x02\x01\x01\0".as_slice(), "precompiled: "),
-        (&gzip(MODULE), "unsupported-artifact: "),
-        (&zstd(MODULE), "unsupported-artifact: "),
+        (&gzip(b"\x7fELF\x02\x01\x01\0"), "precompiled: "),
+        (&gzip(&zstd(MODULE)), "not-wasm: "),
         (b"\0asm\x02\0\0\0", "not-wasm: "),
         (b"#!/bin/sh\nexit 0", "not-wasm: "),
         (b"\0asm", "not-wasm: "),
@@ -213,19 +296,25 @@ async fn containers_and_other_layouts_are_refused_before_any_layer_moves() {
         "{refusal}"
     );
 
-    let config = bench.fake.blob("spin", IMAGE_CONFIG, br#"{"architecture":"wasm","os":"Wasip1"}"#);
-    let layers = [
-        descriptor("application/vnd.wasm.content.layer.v1+wasm", MODULE),
-        descriptor("application/vnd.fermyon.spin.application.v1+config", b"{}"),
-    ];
-    bench.fake.tag("spin", "v1", &manifest(&config, &layers));
-    assert!(bench.refusal("spin:v1").await.contains("a Spin application"));
     let configs = |path: &&String| path.contains("/blobs/");
-    assert_eq!(
-        bench.fake.paths().iter().filter(configs).count(),
-        2,
-        "their configurations, and nothing else"
-    );
+    assert_eq!(bench.fake.paths().iter().filter(configs).count(), 1, "its configuration, and nothing else");
+}
+
+#[tokio::test]
+async fn wrapped_modules_are_bounded_by_what_they_unpack_to() {
+    let bench = Bench::start().await;
+    let large = module_of(2 * MAX_MODULE_BYTES as usize);
+    for packed in [gzip(&large), zstd(&large)] {
+        assert!((packed.len() as u64) < MAX_MODULE_BYTES);
+        bench.fake.artifact("f", "v1", &packed);
+        assert!(bench.refusal("f:v1").await.starts_with("too-large: "));
+    }
+    let packed = gzip(&module_of(100_000));
+    for damaged in [&packed[..packed.len() / 2], &[&packed[..], b"trailing"].concat()] {
+        bench.fake.artifact("f", "v1", damaged);
+        let refusal = bench.refusal("f:v1").await;
+        assert!(refusal.starts_with("not-wasm: ") && refusal.contains("cannot be unpacked"), "{refusal}");
+    }
 }
 
 #[tokio::test]

@@ -5,16 +5,28 @@ mod auth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod flaky;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod layouts;
+#[cfg(test)]
+mod mirrors;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod pull;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
-mod real;
+mod raw;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod trust;

@@ -1,8 +1,7 @@
 use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, sync::Mutex, time::Duration};
 
-use reqwest::Url;
 use runtime_api::{ArtifactKind, Digest, ImageReference, full};
-use runtime_oci::{ArtifactSource, Progress};
+use runtime_oci::{ArtifactSource, Progress, PullPolicy};
 use serde_json::json;
 
 use crate::{
@@ -85,7 +84,11 @@ async fn progress_ends_at_the_whole() {
     bench.fake.artifact("hello", "v1", &module_of(300_000));
     let seen = Mutex::new(Vec::new());
     let image = ImageReference::parse(&bench.fake.image("hello:v1")).unwrap();
-    bench.registry.fetch(&image, &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
+    bench
+        .registry
+        .fetch(&image, PullPolicy::Always, &|progress| seen.lock().unwrap().push(progress))
+        .await
+        .unwrap();
     let seen = seen.into_inner().unwrap();
     assert_eq!(*seen.last().unwrap(), Progress { bytes_done: 300_000, bytes_total: 300_000 });
     assert!(seen.is_sorted_by_key(|progress| progress.bytes_done));
@@ -163,28 +166,19 @@ async fn blobs_may_lie_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_mirror_is_asked_in_place_of_the_registry() {
-    let fake = FakeRegistry::start().await;
-    fake.artifact("hub/library/hello", "latest", MODULE);
-    let bench = Bench::with(fake, |config, fake, _| {
-        let mirror = Url::parse(&format!("http://{}/hub", fake.address)).unwrap();
-        config.mirrors.push(("docker.io".into(), mirror));
-    });
-    bench.fetch_elsewhere("hello").await.unwrap();
-    // What the mirror has not, nobody else is asked for.
-    assert_eq!(bench.fetch_elsewhere("other").await.unwrap_err().code(), "image-not-found");
-}
-
-#[tokio::test]
 async fn local_modules_need_no_registry() {
     let Bench { fake, registry, store, folder: _folder } = Bench::start().await;
     fake.stop().await;
     let stored = store.insert(full(MODULE)).await.unwrap();
-    let fetched = registry.fetch(&ImageReference::local(stored.digest), &|_| {}).await.unwrap();
-    assert_eq!(fetched, stored);
+    let fetched =
+        registry.fetch(&ImageReference::local(stored.digest), PullPolicy::Always, &|_| {}).await.unwrap();
+    assert_eq!(fetched.artifact, stored);
 
     let missing = ImageReference::local(Digest([7; 32]));
-    assert_eq!(registry.fetch(&missing, &|_| {}).await.unwrap_err().code(), "image-not-found");
+    assert_eq!(
+        registry.fetch(&missing, PullPolicy::Always, &|_| {}).await.unwrap_err().code(),
+        "image-not-found"
+    );
 }
 
 #[tokio::test]
@@ -192,7 +186,7 @@ async fn a_registry_that_is_down_is_unavailable_and_says_why() {
     let Bench { fake, registry, .. } = Bench::start().await;
     let image = ImageReference::parse(&fake.image("hello:v1")).unwrap();
     fake.stop().await;
-    let error = registry.fetch(&image, &|_| {}).await.unwrap_err();
+    let error = registry.fetch(&image, PullPolicy::Always, &|_| {}).await.unwrap_err();
     assert_eq!(error.code(), "registry-unavailable");
     assert!(error.to_string().starts_with(&format!("image {image}: ")), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use http::Response;
-use runtime_api::{ArtifactKind, ImageReference, full};
+use runtime_api::{ArtifactKind, ImageReference, ModuleCommand, full};
 use runtime_oci::{ModuleDescription, WasmOs};
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ fn module() -> ModuleDescription {
         imports: Vec::new(),
         exports: Vec::new(),
         target: None,
+        command: ModuleCommand::default(),
     }
 }
 
@@ -27,6 +28,7 @@ fn component() -> ModuleDescription {
         imports: vec!["wasi:io/streams@0.2.3".into()],
         exports: vec!["wasi:http/incoming-handler@0.2.3".into()],
         target: Some("wasi:http/proxy".into()),
+        command: ModuleCommand::default(),
     }
 }
 
@@ -49,6 +51,18 @@ async fn what_is_pushed_can_be_pulled() {
     let artifact = bench.fetch("me/hello:v1").await.unwrap();
     assert_eq!(artifact.digest.to_string(), digest(&large));
     assert_eq!(bench.fetch(&format!("me/hello@{pushed}")).await.unwrap(), artifact);
+}
+
+#[tokio::test]
+async fn arguments_and_environment_go_with_the_module() {
+    let bench = Bench::start().await;
+    let command =
+        ModuleCommand { args: vec!["--fast".into(), "a b".into()], env: vec![("A".into(), "b=c".into())] };
+    let about = ModuleDescription { command: command.clone(), ..module() };
+    push(&bench, "me/hello:v1", MODULE.to_vec(), about).await.unwrap();
+    let artifact = bench.fetch("me/hello:v1").await.unwrap();
+    assert_eq!(artifact.digest.to_string(), digest(MODULE));
+    assert_eq!((artifact.args, artifact.env), (command.args, command.env));
 }
 
 #[tokio::test]

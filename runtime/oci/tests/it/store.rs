@@ -2,8 +2,8 @@ use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, time::Duration
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use runtime_api::{ArtifactKind, Body, full};
-use runtime_oci::ArtifactStore;
+use runtime_api::{ArtifactKind, Body, ImageReference, ModuleCommand, full};
+use runtime_oci::{ArtifactSource, ArtifactStore, PullPolicy, Registry, RegistryConfig};
 
 use crate::{
     bench::Bench,
@@ -116,4 +116,35 @@ impl hyper::body::Body for BrokenOff {
             true => Err("connection reset".into()),
         }))
     }
+}
+
+#[tokio::test]
+async fn a_module_with_a_command_has_a_digest_of_its_own_and_is_kept_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ArtifactStore::open(folder.path(), 1000).unwrap();
+    let module = store.insert(full(MODULE)).await.unwrap();
+    let command = ModuleCommand { args: vec!["--fast".into()], env: vec![("A".into(), "b=c".into())] };
+    let digest = store.with_command(&module, command.clone()).await.unwrap();
+    assert_ne!(digest, module.digest);
+    assert_eq!(store.with_command(&module, command.clone()).await.unwrap(), digest);
+    assert_eq!(store.with_command(&module, ModuleCommand::default()).await.unwrap(), module.digest);
+
+    store.retain(&HashSet::from([digest]), Duration::ZERO).unwrap();
+    crate::bench::install_provider();
+    let registry = Registry::new(RegistryConfig::default(), store.clone()).unwrap();
+    let fetched = registry.fetch(&ImageReference::local(digest), PullPolicy::IfNotPresent, &|_| {}).await;
+    let found = fetched.unwrap().artifact;
+    assert_eq!((found.digest, found.args, found.env), (module.digest, command.args, command.env));
+
+    store.retain(&HashSet::new(), Duration::ZERO).unwrap();
+    assert_eq!(
+        registry
+            .fetch(&ImageReference::local(digest), PullPolicy::IfNotPresent, &|_| {})
+            .await
+            .unwrap_err()
+            .code(),
+        "image-not-found"
+    );
+    let bad = ModuleCommand { args: vec!["\0".into()], env: Vec::new() };
+    assert_eq!(store.with_command(&module, bad).await.unwrap_err().code(), "invalid-command");
 }

@@ -134,7 +134,7 @@ impl Hosts {
         let spill = self.engine.spill().clone();
         let limits = Limits { memory_bytes: LIMIT, egress: Policy::none() };
 
-        let mut process = Process::idle(&self.engine, &limits);
+        let mut process = Process::idle(&self.engine, &limits, u64::MAX);
         process.environment = Arc::new(Environment::new(&args(), &variables()));
         process.input = Input::new(Some(given.sent.body()));
         process.errors = (!given.combined).then(|| log.lines("stderr"));

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An engine, and what compiles for it.
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
-    compiler: Arc<Compiler>,
+    pub(crate) compiler: Arc<Compiler>,
     folder: TempDir,
 }
 
@@ -48,14 +48,14 @@ impl Bench {
         Self { engine, compiler, folder }
     }
 
-    async fn compile(&self, wasm: &[u8]) -> CompiledModule {
+    pub(crate) async fn compile(&self, wasm: &[u8]) -> Result<CompiledModule> {
         let digest = Digest(sha2::Sha256::digest(wasm).into());
         let path = self.folder.path().join(digest.hex());
         std::fs::write(&path, wasm).unwrap();
-        let kind = ArtifactKind::sniff(wasm).unwrap();
+        let kind = ArtifactKind::sniff(wasm).unwrap_or(ArtifactKind::Module);
         let artifact =
             Artifact { digest, size_bytes: wasm.len() as u64, kind, args: vec![], env: vec![], path };
-        self.compiler.compile(&artifact).await.unwrap()
+        self.compiler.compile(&artifact).await
     }
 
     /// A function whose code is loaded.
@@ -64,7 +64,17 @@ impl Bench {
     }
 
     pub(crate) async fn pool_with(&self, wat: &str, change: impl FnOnce(&mut Settings)) -> Arc<InstancePool> {
-        let module = self.compile(&wat::parse_str(wat).unwrap()).await;
+        self.pool_of(&wat::parse_str(wat).unwrap(), change).await.unwrap()
+    }
+
+    /// The same of any bytes, which may be rejected.
+    pub(crate) async fn pool_of(
+        &self,
+        wasm: &[u8],
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Arc<InstancePool>> {
+        let module = self.compile(wasm).await?;
+        module.check_memory(128 << 20)?;
         let mut settings = Settings {
             function: FunctionName::parse("guest").unwrap(),
             limits: Limits { memory_bytes: 128 << 20, egress: Policy::none() },
@@ -87,8 +97,8 @@ impl Bench {
             settings,
             TaskTracker::new(),
         );
-        pool.warm().await.unwrap();
-        Arc::new(pool)
+        pool.warm().await?;
+        Ok(Arc::new(pool))
     }
 
     /// Waits until no call holds anything any more.

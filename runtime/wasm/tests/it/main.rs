@@ -13,6 +13,7 @@ mod bench;
 mod bodies;
 mod ends;
 mod fresh;
+mod hostile;
 mod mixed;
 
 /// Not a test of its own: the tests' binary run again as the compiling process.
