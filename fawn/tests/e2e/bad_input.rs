@@ -240,3 +240,15 @@ async fn a_command_that_fails_says_why_and_ends_with_a_code() {
     }
     assert_eq!(edge.list().await, ["hello"], "nothing was deployed");
 }
+
+#[tokio::test]
+#[ignore = "run by scripts/test"]
+async fn who_is_not_let_in_is_told_so_before_a_large_module_is_sent() {
+    let edge = Edge::start().await;
+    let large = edge.file("large.wasm", &[text(HELLO), vec![0; 32 << 20]].concat());
+    // "admin:wrong", as faas-cli saves a login.
+    let login = format!("auths:\n- gateway: {}\n  auth: basic\n  token: YWRtaW46d3Jvbmc=\n", edge.gateway);
+    edge.file("config.yml", login.as_bytes());
+    let said = edge.fawn(&["deploy", large.to_str().unwrap()]).await.fails();
+    assert!(said.contains("does not accept the credentials"), "{said}");
+}

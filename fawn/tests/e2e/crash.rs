@@ -1,8 +1,10 @@
 //! What was acknowledged is there after kill -9.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use runtime_testing::guests::ARGS;
+use runtime_testing::guests::{ARGS, HELLO};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::time::sleep_until;
 
 use crate::{
@@ -152,4 +154,66 @@ async fn acknowledged_changes_survive_being_killed_at_any_moment() {
     let changes: usize = clients.iter().map(|(_, turns)| turns).sum();
     eprintln!("{changes} changes in {CYCLES} lives");
     assert!(changes > 3 * CYCLES as usize, "too few changes to prove anything: {changes}");
+}
+
+/// Every file under a final name is what its name says, whatever was going on when the server died.
+fn assert_whole(data: &Path) {
+    for file in std::fs::read_dir(data.join("modules")).unwrap() {
+        let path = file.unwrap().path();
+        let digest = Sha256::digest(std::fs::read(&path).unwrap());
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(path.file_name().unwrap().to_str().unwrap(), format!("sha256-{hex}.wasm"), "a half file");
+    }
+    for file in std::fs::read_dir(data.join("manifests")).unwrap() {
+        let file = file.unwrap();
+        let temporary = file.file_name().to_string_lossy().starts_with('.');
+        assert!(temporary || serde_json::from_slice::<Value>(&std::fs::read(file.path()).unwrap()).is_ok());
+    }
+}
+
+/// What interrupted work leaves.
+fn temporary_files(data: &Path) -> usize {
+    ["tmp", "code/tmp"].iter().map(|folder| std::fs::read_dir(data.join(folder)).unwrap().count()).sum()
+}
+
+#[tokio::test]
+#[ignore = "needs docker-registry: run scripts/test"]
+async fn a_deploy_killed_at_any_step_leaves_nothing_half_done() {
+    const LIVES: u32 = 40;
+    let registry = Registry::start().await;
+    // Large enough that pulling and compiling take a while, each time another.
+    let padding =
+        "(func (result i64) (i64.add (i64.const 1) (i64.const 2)) (drop) (i64.const 3))".repeat(20_000);
+    let large = text(&HELLO.replacen("(func (export", &format!("{padding}(func (export"), 1));
+    let plan = |edge: &Edge| edge.again().insecure_registry(&registry.host);
+    let mut edge = Plan::new().insecure_registry(&registry.host).start().await;
+    let data = edge.data_dir();
+    let image = async |mark: &str| registry.push_artifact("large", mark, &marked(&large, mark)).await;
+    let whole = std::time::Instant::now();
+    edge.serve(Deployment::of("large", &image("first").await)).await;
+    let whole = whole.elapsed();
+    let mut killed_within = 0;
+    for life in 1..=LIVES {
+        let deployment = Deployment::of("large", &image(&format!("mark-{life}")).await);
+        let moment = tokio::time::Instant::now() + whole * life / LIVES;
+        let pid = edge.process.pid;
+        let kill = async {
+            sleep_until(moment).await;
+            let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+            assert!(killed.success());
+        };
+        let request = edge.admin(reqwest::Method::PUT, "/system/functions").json(&deployment.0);
+        let (answer, ()) = tokio::join!(request.send(), kill);
+        killed_within += u32::from(answer.is_err());
+        assert!(!edge.process.ended().await.success());
+        assert_whole(&data);
+        edge = plan(&edge).start().await;
+        assert_eq!(temporary_files(&data), 0, "the next start sweeps");
+        // The old revision or the new one, whole; compiled again if its code was not.
+        assert_eq!(edge.call("large", "").await.ok(), "Hello from Fawn\n");
+        assert_eq!(edge.deploy(&deployment).await.status, 202, "the same deploy goes through the next time");
+        assert_eq!(edge.call("large", "").await.ok(), "Hello from Fawn\n");
+    }
+    eprintln!("{killed_within} of {LIVES} deploys were killed within the {whole:?} that one takes");
+    assert!(killed_within > LIVES / 4, "too few to prove anything");
 }

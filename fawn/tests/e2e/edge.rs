@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -36,6 +36,12 @@ pub(crate) struct Plan {
 /// The binary under test.
 pub(crate) fn binary() -> PathBuf {
     env::var_os("FAWN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_fawn").into(), PathBuf::from)
+}
+
+/// A client of the tests' own, which first needs to know how TLS is done.
+pub(crate) fn client() -> ClientBuilder {
+    install_tls();
+    Client::builder().no_proxy()
 }
 
 impl Plan {
@@ -96,9 +102,6 @@ impl Plan {
     }
 
     pub(crate) async fn start(self) -> Edge {
-        static TLS: Once = Once::new();
-        TLS.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
-
         let mut process = Process::spawn(&mut self.command());
         let (gateway, metrics) = process.until(ready).await;
         let mut data_dir = self.data_dir();
@@ -107,7 +110,7 @@ impl Plan {
             data_dir = PathBuf::from(format!("/proc/{}/root{}", process.pid, data_dir.display()));
         }
         let password = std::fs::read_to_string(data_dir.join("basic-auth-password")).unwrap_or_default();
-        let http = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let http = client().timeout(PATIENCE).build().unwrap();
         Edge { process, gateway, metrics, home: self.home, http, password: password.trim().to_owned() }
     }
 
@@ -115,6 +118,12 @@ impl Plan {
     pub(crate) async fn refused(self) -> String {
         run(&mut self.command(), b"").await.fails()
     }
+}
+
+/// As `main` does, for the tests' own client.
+pub(crate) fn install_tls() {
+    static TLS: Once = Once::new();
+    TLS.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
 }
 
 /// Nothing of the developer's own settings reaches a test.

@@ -15,6 +15,7 @@
 mod bad_input;
 mod crash;
 mod edge;
+mod egress;
 mod faas_cli;
 mod fresh;
 mod functions;
@@ -24,8 +25,10 @@ mod memory;
 mod neighbours;
 mod node_faults;
 mod process;
+mod registries;
 mod registry;
 mod soak;
 mod start;
 mod streaming;
+mod token_server;
 mod updates;

@@ -1,8 +1,11 @@
 //! Ports, folders and disks that are not as they should be.
 
-use std::net::TcpListener;
+use std::{
+    net::TcpListener,
+    time::{Duration, SystemTime},
+};
 
-use runtime_testing::guests::HELLO;
+use runtime_testing::guests::{ECHO, HELLO};
 
 use crate::{
     edge::{Deployment, Edge, Plan},
@@ -70,7 +73,8 @@ async fn a_full_disk_refuses_what_is_new_and_serves_what_is_there() {
     let mut edge = plan.mounts(script).start().await;
     edge.serve(Deployment::of("kept", &edge.upload(text(HELLO)).await)).await;
 
-    let filling = async || {
+    let mut last = String::new();
+    let mut filling = async || {
         for turn in 0..64 {
             // Half a mebibyte of nothing, in a custom section.
             let mut module = marked(&text(HELLO), &turn.to_string());
@@ -80,15 +84,31 @@ async fn a_full_disk_refuses_what_is_new_and_serves_what_is_there() {
             if answer.status >= 300 {
                 return answer;
             }
+            last = answer.json()["image"].as_str().unwrap().to_owned();
         }
         panic!("32 MiB in 12 MiB")
     };
     let answer = filling().await;
-    assert!(answer.status >= 500, "it is not the caller's fault: {answer}");
-    edge.process.until(|log| log.to_lowercase().contains("no space").then_some(())).await;
+    assert_eq!(answer.status, 507, "{answer}");
+    edge.process.until(|log| log.contains("storage-full").then_some(())).await;
     assert_eq!(edge.call("kept", "").await.ok(), "Hello from Fawn\n");
     assert_eq!(edge.get("/healthz").await.status, 200);
     let refused = edge.update(&Deployment::of("kept", "fawn.local/module")).await;
     assert!(refused.status >= 400, "{refused}");
     assert_eq!(edge.call("kept", "").await.ok(), "Hello from Fawn\n", "a failed update changes nothing");
+
+    // There is room for a module, and none for its code.
+    let full = edge.update(&Deployment::of("kept", &last)).await;
+    assert_eq!(full.status, 507, "{full}");
+    assert_eq!(edge.call("kept", "").await.ok(), "Hello from Fawn\n");
+
+    // What nobody has asked for in a while makes room for what is new.
+    let modules = format!("/proc/{}/root{}/modules", edge.process.pid, folder.display());
+    for module in std::fs::read_dir(modules).unwrap() {
+        let module = std::fs::File::open(module.unwrap().path()).unwrap();
+        module.set_modified(SystemTime::now() - Duration::from_secs(600)).unwrap();
+    }
+    edge.serve(Deployment::of("new", &edge.upload(text(ECHO)).await)).await;
+    assert_eq!(edge.call("new", "hello").await.ok(), "hello");
+    assert_eq!(edge.call("kept", "").await.ok(), "Hello from Fawn\n");
 }

@@ -1,16 +1,23 @@
 use std::{fs, path::PathBuf};
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, header};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{images::Blob, process::Process};
+use crate::{
+    edge::install_tls,
+    images::Blob,
+    process::Process,
+    token_server::{ISSUER, SERVICE, TokenServer, pem},
+};
 
-/// A real registry (CNCF distribution) on a free port, over plain HTTP.
+/// A real registry (CNCF distribution) on a free port.
 pub(crate) struct Registry {
     process: Process,
     folder: TempDir,
     http: Client,
+    scheme: &'static str,
     /// Its address, as it begins a reference.
     pub(crate) host: String,
     credentials: Option<(&'static str, &'static str)>,
@@ -26,6 +33,46 @@ impl Registry {
         Self::launch(tempfile::tempdir().unwrap(), "", None).await
     }
 
+    /// One that takes the tokens of a server, which it says is at that host.
+    pub(crate) async fn start_with_tokens(tokens: &TokenServer, realm_host: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = folder.path().join("tokens.pem");
+        fs::write(&certificate, &tokens.certificate).unwrap();
+        let auth = format!(
+            "auth: {{token: {{realm: 'http://{realm_host}:{}/token', service: {SERVICE}, issuer: {ISSUER}, \
+             rootcertbundle: {}}}}}\n",
+            tokens.port,
+            certificate.display()
+        );
+        Self::launch(folder, &auth, None).await
+    }
+
+    /// One over TLS, and the file of the authority that its certificate is from.
+    pub(crate) async fn start_tls() -> (Self, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, label: &str, der: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, pem(label, der)).unwrap();
+            path
+        };
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        let certificate = certificate.signed_by(&key, &authority).unwrap();
+        let ca = file("ca.pem", "CERTIFICATE", authority.der());
+        let tls = format!(
+            ", tls: {{certificate: {}, key: {}}}",
+            file("cert.pem", "CERTIFICATE", certificate.der()).display(),
+            file("key.pem", "PRIVATE KEY", &key.serialize_der()).display()
+        );
+        install_tls();
+        let trusted = Certificate::from_der(authority.der()).unwrap();
+        let http = Client::builder().tls_certs_only([trusted]);
+        (Self::launch_with(folder, "", &tls, http, None).await, ca)
+    }
+
     /// One that only [`USER`] may read and write.
     pub(crate) async fn start_private() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -36,17 +83,29 @@ impl Registry {
     }
 
     async fn launch(folder: TempDir, auth: &str, credentials: Option<(&'static str, &'static str)>) -> Self {
+        Self::launch_with(folder, auth, "", Client::builder(), credentials).await
+    }
+
+    async fn launch_with(
+        folder: TempDir,
+        auth: &str,
+        tls: &str,
+        http: ClientBuilder,
+        credentials: Option<(&'static str, &'static str)>,
+    ) -> Self {
         let config = folder.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n{auth}",
+             http: {{addr: '127.0.0.1:0'{tls}}}\n{auth}",
             folder.path().join("storage").display()
         );
         fs::write(&config, text).unwrap();
         let mut process = Process::spawn(Command::new("docker-registry").arg("serve").arg(&config));
         let host = process.until(address).await;
-        let http = Client::builder().no_proxy().build().unwrap();
-        Self { process, folder, http, host, credentials }
+        install_tls();
+        let http = http.no_proxy().build().unwrap();
+        let scheme = if tls.is_empty() { "http" } else { "https" };
+        Self { process, folder, http, scheme, host, credentials }
     }
 
     /// Ends it; nobody answers at its address from then on.
@@ -79,7 +138,7 @@ impl Registry {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.authenticated(self.http.request(method, format!("http://{}{path}", self.host)))
+        self.authenticated(self.http.request(method, format!("{}://{}{path}", self.scheme, self.host)))
     }
 
     fn authenticated(&self, request: RequestBuilder) -> RequestBuilder {

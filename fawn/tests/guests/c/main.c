@@ -5,9 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+extern char **environ;
+
 static char buffer[16 * 1024];
 
-static int copy(void) {
+static int cat(void) {
     for (;;) {
         ssize_t count = read(STDIN_FILENO, buffer, sizeof buffer);
         if (count <= 0) {
@@ -43,9 +45,15 @@ static int grow(size_t mebibytes) {
 static int trap(void) { __builtin_trap(); }
 
 int main(int argc, char **argv) {
-    const char *command = argc > 1 ? argv[1] : "copy";
-    if (strcmp(command, "copy") == 0) {
-        return copy();
+    const char *command = argc > 1 ? argv[1] : "cat";
+    if (strcmp(command, "cat") == 0) {
+        return cat();
+    }
+    if (strcmp(command, "env") == 0) {
+        for (char **variable = environ; *variable != NULL; variable++) {
+            puts(*variable);
+        }
+        return 0;
     }
     if (strcmp(command, "exit") == 0 && argc > 2) {
         printf("exiting with %s\n", argv[2]);

@@ -1,4 +1,6 @@
 // A wasi:http handler of a few routes.
+import { getEnvironment } from 'wasi:cli/environment@0.2.10';
+
 let kept = null;
 
 const routes = {
@@ -27,6 +29,15 @@ const routes = {
     return new Response('as asked\n', { status: Number(status), headers });
   },
 
+  // ?name=GREETING: that variable.
+  '/env': (_request, query) => new Response(new Map(getEnvironment()).get(query.get('name'))),
+
+  '/sha256': async (request) => {
+    const digest = await crypto.subtle.digest('SHA-256', await request.arrayBuffer());
+    const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0'));
+    return new Response(hex.join(''));
+  },
+
   // ?secret=…: keeps it wherever the next call of this instance could find it, and tells what it found there.
   '/keep': (_request, query) => {
     globalThis.calls = (globalThis.calls ?? 0) + 1;
@@ -36,6 +47,16 @@ const routes = {
     Object.prototype.kept = kept;
     globalThis.heap = Array.from({ length: 2000 }, (_, at) => `${kept} ${at}`);
     return Response.json(found);
+  },
+
+  // ?url=…: what lies there, or why it could not be had.
+  '/fetch': async (_request, query) => {
+    try {
+      const response = await fetch(query.get('url'));
+      return new Response(`${response.status} ${await response.text()}`);
+    } catch (error) {
+      return new Response(`refused: ${error}`, { status: 502 });
+    }
   },
 
   '/throw': () => {
