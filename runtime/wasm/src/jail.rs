@@ -61,7 +61,10 @@ pub(crate) fn limit_process() -> io::Result<()> {
     limit_cpu(CPU_MOST_SECONDS)?;
     limit(Resource::Fsize, CODE_BYTES)?;
     limit(Resource::Core, 0)?;
-    limit(Resource::Nofile, OPEN_FILES)?;
+    // No call that is allowed later raises it again.
+    let files = getrlimit(Resource::Nofile);
+    let few = files.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(few), ..files })?;
     // Where memory runs out, this is what can be done without.
     fs::write("/proc/self/oom_score_adj", "1000")?;
     rustix::process::nice(10)?;
