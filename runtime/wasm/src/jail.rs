@@ -93,7 +93,7 @@ pub(crate) struct MemoryInUse(File);
 
 impl MemoryInUse {
     pub(crate) fn open() -> io::Result<Self> {
-        File::open("/proc/self/statm").map(Self)
+        File::open("/proc/self/status").map(Self)
     }
 
     /// Limits memory beyond what is in use now. `instance_bytes` of it may be made usable besides in address space that
@@ -101,15 +101,18 @@ impl MemoryInUse {
     pub(crate) fn limit(mut self, instance_bytes: u64) -> io::Result<()> {
         let mut text = String::new();
         self.0.read_to_string(&mut text)?;
-        // proc_pid_statm(5): size, resident, shared, text, lib, data, dt, in pages.
-        let pages: Vec<u64> = text.split_whitespace().map_while(|pages| pages.parse().ok()).collect();
-        let &[size, _, _, _, _, data, ..] = pages.as_slice() else {
-            return Err(io::Error::other(format!("/proc/self/statm reads {text:?}")));
-        };
-        let page_bytes = rustix::param::page_size() as u64;
-        limit(Resource::As, size * page_bytes + MEMORY_BYTES)?;
-        limit(Resource::Data, data * page_bytes + MEMORY_BYTES + instance_bytes)
+        limit(Resource::As, in_use(&text, "VmSize:")? + MEMORY_BYTES)?;
+        limit(Resource::Data, in_use(&text, "VmData:")? + MEMORY_BYTES + instance_bytes)
     }
+}
+
+/// What one line of `/proc/self/status` tells, in bytes (`proc_pid_status(5)`).
+fn in_use(status: &str, name: &str) -> io::Result<u64> {
+    let amount = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+    let kibibytes: Option<u64> = amount.and_then(|amount| amount.parse().ok());
+    kibibytes
+        .map(|kibibytes| kibibytes << 10)
+        .ok_or_else(|| io::Error::other(format!("/proc/self/status has no {name} in {status:?}")))
 }
 
 /// What the kernel enforces, in words; `enforced` where that is all.
