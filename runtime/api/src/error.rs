@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, time::Duration};
 
 use thiserror::Error;
 
@@ -22,9 +22,21 @@ pub enum Error {
     #[error("{message}")]
     Invalid {
         /// A stable kebab-case word for scripts, sent as `X-Error-Code`.
-        code: &'static str,
+        code: Cow<'static, str>,
         /// What was wrong, where, and what to do.
         message: String,
+    },
+    /// Whoever asks has not shown the right credentials.
+    #[error("invalid credentials")]
+    Unauthenticated {
+        /// What to present, as `WWW-Authenticate` says it (RFC 9110 §11.6.1).
+        challenge: Cow<'static, str>,
+    },
+    /// Too many wrong credentials came from where this request comes from.
+    #[error("too many attempts with wrong credentials; try again later")]
+    TooManyAttempts {
+        /// When it makes sense to try again.
+        retry_after: Duration,
     },
     /// The function's own limit on calls in flight is reached.
     #[error("Concurrent request limit exceeded. Max concurrent requests: {max_inflight}")]
@@ -52,6 +64,15 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// The provider behind a gateway does not answer, or not in time.
+    #[error("{message}")]
+    Unreachable {
+        /// Which provider, and what became of the request.
+        message: String,
+        /// The reason below.
+        #[source]
+        source: Option<Source>,
+    },
     /// A registry that an image is wanted from, or to go to, does not answer.
     #[error("{message}")]
     RegistryUnavailable {
@@ -68,7 +89,7 @@ pub enum Error {
     #[error("{message}")]
     FunctionFailed {
         /// A stable kebab-case word for scripts, sent as `X-Error-Code`.
-        code: &'static str,
+        code: Cow<'static, str>,
         /// What it did, without internals.
         message: String,
         /// The trap and its backtrace, for the log.
@@ -82,8 +103,8 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Invalid`].
-    pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { code, message: message.into() }
+    pub fn invalid(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Invalid { code: code.into(), message: message.into() }
     }
 
     /// An [`Error::Internal`] that wraps what a library said.
@@ -96,6 +117,11 @@ impl Error {
         Self::Unavailable { message: message.into(), source: Some(source.into()) }
     }
 
+    /// An [`Error::Unreachable`] that wraps what a library said.
+    pub fn unreachable(message: impl Into<String>, source: impl Into<Source>) -> Self {
+        Self::Unreachable { message: message.into(), source: Some(source.into()) }
+    }
+
     /// An [`Error::RegistryUnavailable`] that wraps what a library said.
     pub fn registry_unavailable(message: impl Into<String>, source: impl Into<Source>) -> Self {
         Self::RegistryUnavailable { message: message.into(), source: Some(source.into()) }
@@ -104,28 +130,35 @@ impl Error {
     /// Whose error this is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NotFound(_) | Self::AlreadyExists(_) | Self::Invalid { .. } | Self::TooManyCalls { .. } => {
-                Fault::Caller
-            }
+            Self::NotFound(_)
+            | Self::AlreadyExists(_)
+            | Self::Invalid { .. }
+            | Self::Unauthenticated { .. }
+            | Self::TooManyAttempts { .. }
+            | Self::TooManyCalls { .. } => Fault::Caller,
             Self::FunctionFailed { .. } | Self::TimedOut(_) => Fault::Function,
             Self::Overloaded { .. }
             | Self::StorageFull(_)
             | Self::Unavailable { .. }
+            | Self::Unreachable { .. }
             | Self::RegistryUnavailable { .. }
             | Self::Internal(_) => Fault::Platform,
         }
     }
 
     /// A stable kebab-case word for scripts, sent as `X-Error-Code`.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::NotFound(_) => "not-found",
             Self::AlreadyExists(_) => "already-exists",
             Self::Invalid { code, .. } | Self::FunctionFailed { code, .. } => code,
+            Self::Unauthenticated { .. } => "unauthenticated",
+            Self::TooManyAttempts { .. } => "too-many-attempts",
             Self::TooManyCalls { .. } => "over-limit",
             Self::Overloaded { .. } => "no-capacity",
             Self::StorageFull(_) => "storage-full",
             Self::Unavailable { .. } => "unavailable",
+            Self::Unreachable { .. } => "provider-unreachable",
             Self::RegistryUnavailable { .. } => "registry-unavailable",
             Self::TimedOut(_) => "timeout",
             Self::Internal(_) => "internal",

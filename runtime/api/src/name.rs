@@ -59,7 +59,7 @@ impl FunctionName {
     }
 }
 
-fn check_label(what: &str, label: &str) -> Result<()> {
+pub(crate) fn check_label(what: &str, label: &str) -> Result<()> {
     let bytes = label.as_bytes();
     let ends_well = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let inner_well = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');

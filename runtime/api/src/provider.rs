@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Body, Digest, FunctionName, FunctionSpec, FunctionStatus, Invocation, ModuleCommand, Response, Result,
+    Body, Digest, FunctionName, FunctionSpec, FunctionStatus, Invocation, LogQuery, LogStream, ModuleCommand,
+    Namespace, Response, Result, SecretName, SecretValue,
 };
 
 /// A thing that runs functions: in this process, behind HTTP, or many nodes as one.
@@ -15,19 +16,21 @@ pub trait Provider: Send + Sync {
     /// Deploys a function that does not exist yet.
     ///
     /// # Errors
-    /// `AlreadyExists`; `Invalid` when the spec or its image is rejected, and then nothing has changed.
+    /// `AlreadyExists`; `Invalid` when the spec or its image is rejected, `StorageFull` when the disk has no room for it, and
+    /// then nothing has changed.
     async fn deploy(&self, spec: FunctionSpec) -> Result<Deployed>;
 
     /// Replaces a function. Calls in flight finish on the old revision, and a rejected update leaves it serving.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when the spec or its image is rejected, and then nothing has changed.
+    /// `NotFound`; `Invalid` when the spec or its image is rejected, `StorageFull` when the disk has no room for it, and then
+    /// nothing has changed.
     async fn update(&self, spec: FunctionSpec) -> Result<Deployed>;
 
     /// Removes a function. Calls in flight finish.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `StorageFull` when the disk has no room even to note that.
     async fn remove(&self, function: &FunctionName) -> Result<()>;
 
     /// Every function of a namespace, sorted by name.
@@ -51,20 +54,76 @@ pub trait Provider: Send + Sync {
     /// Calls a function. The answer's body streams while the function runs; dropping it cancels the call.
     ///
     /// # Errors
-    /// `NotFound`, `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`.
+    /// `NotFound`, `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`; `StorageFull` when the function's code was lost
+    /// and the disk has no room for it.
     async fn invoke(&self, invocation: Invocation) -> Result<Response>;
 
-    /// The namespaces there are.
+    /// The names of the namespaces there are, sorted.
     ///
     /// # Errors
     /// `Unavailable` when they cannot be asked for.
     async fn namespaces(&self) -> Result<Vec<String>>;
 
+    /// One namespace.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn namespace(&self, name: &str) -> Result<Namespace>;
+
+    /// Makes a namespace.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Invalid` when its name cannot be one; `StorageFull`.
+    async fn create_namespace(&self, namespace: Namespace) -> Result<()>;
+
+    /// Replaces a namespace's labels and annotations.
+    ///
+    /// # Errors
+    /// `NotFound`; `StorageFull`.
+    async fn update_namespace(&self, namespace: Namespace) -> Result<()>;
+
+    /// Removes a namespace with its secrets.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` while it has functions, and for the default one; `StorageFull`.
+    async fn remove_namespace(&self, name: &str) -> Result<()>;
+
+    /// The names of a namespace's secrets, sorted. Nothing tells their values but a function that may read them.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such namespace.
+    async fn secrets(&self, namespace: &str) -> Result<Vec<SecretName>>;
+
+    /// Keeps a new secret.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Invalid` when there is no such namespace; `StorageFull`.
+    async fn create_secret(&self, name: &SecretName, value: SecretValue) -> Result<()>;
+
+    /// Gives a secret another value, which the next call of each function sees that names it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when there is no such namespace; `StorageFull`.
+    async fn update_secret(&self, name: &SecretName, value: SecretValue) -> Result<()>;
+
+    /// Removes a secret. Functions that name it go on without it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when there is no such namespace; `StorageFull`.
+    async fn remove_secret(&self, name: &SecretName) -> Result<()>;
+
+    /// A function's log. Dropping the stream ends it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is neither such a function nor a log of it; `Overloaded` when too many read logs already.
+    async fn logs(&self, query: LogQuery) -> Result<LogStream>;
+
     /// Takes a module or component and keeps it, under a name that any deploy can use as its image. Deployed by that name,
     /// it is started with `command`, as that of an image.
     ///
     /// # Errors
-    /// `Invalid` when the body is not WebAssembly or is too large, or the command cannot be given to a module.
+    /// `Invalid` when the body is not WebAssembly or is too large, or the command cannot be given to a module;
+    /// `StorageFull` when the disk has no room for it.
     async fn store_artifact(&self, module: Body, command: ModuleCommand) -> Result<StoredArtifact>;
 
     /// Who this is.
@@ -110,6 +169,16 @@ pub struct ProviderInfo {
     /// What it found to suit its machine: names and values for operators, beyond what `OpenFaaS` tells.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, String>,
+}
+
+impl ProviderInfo {
+    /// The detail of a provider that wakes functions at zero replicas itself, so that nobody need do it before a call.
+    pub const WAKES_FUNCTIONS: &str = "wakes-functions";
+
+    /// Whether a call of a function at zero replicas wakes it.
+    pub fn wakes_functions(&self) -> bool {
+        self.details.get(Self::WAKES_FUNCTIONS).is_some_and(|value| value == "yes")
+    }
 }
 
 /// A version (`OpenFaaS` VersionInfo).

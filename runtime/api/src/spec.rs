@@ -84,6 +84,12 @@ impl FunctionSpec {
         ImageReference::parse(&self.image)
     }
 
+    /// How many replicas the function begins with, and is woken to: at least one (`OpenFaaS`).
+    pub fn min_replicas(&self) -> u64 {
+        let label = self.labels.get("com.openfaas.scale.min");
+        label.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+    }
+
     /// The memory limit, if one is given.
     ///
     /// # Errors
@@ -105,7 +111,7 @@ impl FunctionSpec {
 }
 
 /// `null` where `OpenFaaS` clients send it for an empty map, list or string.
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use crate::FunctionSpec;
 
 /// What is so: one function as the provider sees it (`OpenFaaS` FunctionStatus).
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", from = "Wire")]
 pub struct FunctionStatus {
     /// The function's name. Written in place of the spec's `service`.
     pub name: String,
@@ -27,6 +27,39 @@ pub struct FunctionStatus {
     pub deployment: Deployment,
 }
 
+/// A status as providers send it: without what is zero, and, where another than ours sends it, without a deployment.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    name: String,
+    #[serde(flatten)]
+    spec: FunctionSpec,
+    #[serde(default)]
+    invocation_count: f64,
+    #[serde(default)]
+    replicas: u64,
+    #[serde(default)]
+    available_replicas: u64,
+    #[serde(default)]
+    created_at: Timestamp,
+    #[serde(default)]
+    deployment: Option<Deployment>,
+}
+
+impl From<Wire> for FunctionStatus {
+    fn from(wire: Wire) -> Self {
+        Self {
+            spec: FunctionSpec { service: wire.name.clone(), ..wire.spec },
+            name: wire.name,
+            invocation_count: wire.invocation_count,
+            replicas: wire.replicas,
+            available_replicas: wire.available_replicas,
+            created_at: wire.created_at,
+            deployment: wire.deployment.unwrap_or_else(|| Deployment::new(Phase::Ready)),
+        }
+    }
+}
+
 /// How a function's newest deployment fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -44,6 +77,19 @@ pub struct Deployment {
     /// What that module is, such as `wasi:http/incoming-handler@0.2 component`.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub kind: String,
+}
+
+impl Deployment {
+    /// One of which no more is known.
+    pub fn new(phase: Phase) -> Self {
+        Self {
+            phase,
+            reason: String::new(),
+            digest: String::new(),
+            image: String::new(),
+            kind: String::new(),
+        }
+    }
 }
 
 /// How far a deployment came.
@@ -93,17 +139,18 @@ mod tests {
             replicas: 0,
             available_replicas: 0,
             created_at: Timestamp::UNIX_EPOCH,
-            deployment: Deployment {
-                phase: Phase::Ready,
-                reason: String::new(),
-                digest: String::new(),
-                image: String::new(),
-                kind: String::new(),
-            },
+            deployment: Deployment::new(Phase::Ready),
         };
-        assert_eq!(
-            serde_json::to_string(&status).unwrap(),
-            r#"{"name":"env","image":"a/b","createdAt":"1970-01-01T00:00:00Z","deployment":{"phase":"ready"}}"#
-        );
+        let json = r#"{"name":"env","image":"a/b","createdAt":"1970-01-01T00:00:00Z","deployment":{"phase":"ready"}}"#;
+        assert_eq!(serde_json::to_string(&status).unwrap(), json);
+        assert_eq!(serde_json::from_str::<FunctionStatus>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn reads_what_other_providers_send() {
+        let json = r#"{"name":"env","namespace":"dev","image":"a/b","labels":null,"replicas":2,"createdAt":"0001-01-01T00:00:00Z"}"#;
+        let status: FunctionStatus = serde_json::from_str(json).unwrap();
+        assert_eq!((status.spec.service.as_str(), status.replicas, status.available_replicas), ("env", 2, 0));
+        assert_eq!(status.deployment.phase, Phase::Ready);
     }
 }

@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, time::Duration};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use http_body_util::LengthLimitError;
 use runtime_api::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -16,15 +16,33 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 /// Reads a body as Go reads a struct (`OpenFaaS`): names in any case, while unknown names and nulls do not count.
 /// `fields` are the names that are known.
 pub(crate) async fn read<T: DeserializeOwned>(body: Body, fields: &[&str]) -> Result<T> {
-    let bytes = timeout(MAX_TIME, to_bytes(body, MAX_BYTES));
-    let bytes =
-        bytes.await.map_err(|_| Error::invalid("request-timeout", "the body did not arrive in time"))?;
-    parse(&bytes.map_err(|error| unreadable(&error))?, fields)
+    read_up_to(MAX_BYTES, body, fields).await
 }
 
-fn unreadable(error: &axum::Error) -> Error {
+/// As [`read`], of a body that may be larger.
+pub(crate) async fn read_up_to<T: DeserializeOwned>(
+    max_bytes: usize,
+    body: Body,
+    fields: &[&str],
+) -> Result<T> {
+    parse(&collect(max_bytes, body).await?, fields)
+}
+
+/// As [`read`], of a body that may be left out.
+pub(crate) async fn read_or_default<T: DeserializeOwned + Default>(body: Body, fields: &[&str]) -> Result<T> {
+    let bytes = collect(MAX_BYTES, body).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes, fields) }
+}
+
+async fn collect(max_bytes: usize, body: Body) -> Result<Bytes> {
+    let bytes = timeout(MAX_TIME, to_bytes(body, max_bytes)).await;
+    let bytes = bytes.map_err(|_| Error::invalid("request-timeout", "the body did not arrive in time"))?;
+    bytes.map_err(|error| unreadable(&error, max_bytes))
+}
+
+fn unreadable(error: &axum::Error, max_bytes: usize) -> Error {
     if error.source().is_some_and(<dyn StdError>::is::<LengthLimitError>) {
-        return Error::invalid("too-large", format!("the body is larger than {MAX_BYTES} bytes"));
+        return Error::invalid("too-large", format!("the body is larger than {max_bytes} bytes"));
     }
     Error::invalid("incomplete-body", format!("the body did not arrive: {error}"))
 }

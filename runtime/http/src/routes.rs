@@ -5,34 +5,64 @@ use axum::{
     body::Body,
     extract::{Query, State},
     middleware,
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
-use http::{StatusCode, Uri};
+use http::{HeaderName, StatusCode, Uri};
 use http_body_util::BodyExt;
 use runtime_api::{
-    DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, FunctionStatus, ModuleCommand, Provider,
+    DEFAULT_NAMESPACE, Deployed, Error, FunctionName, FunctionSpec, FunctionStatus, ModuleCommand, Provider,
     ProviderInfo, Result, StoredArtifact,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Failure, answer_failures, json, no_route};
+use crate::{Failure, answer_failures, json, logs, namespaces, no_route, secrets, status::NO_SUCH_NAMESPACE};
 
-type Shared = State<Arc<dyn Provider>>;
-type Answer<T> = Result<T, Failure>;
+pub(crate) type Shared = State<Arc<dyn Provider>>;
+pub(crate) type Answer<T> = Result<T, Failure>;
 
 /// A query. Of a parameter that is repeated the last counts; unknown ones, such as `usage`, do not.
 pub type Parameters = HashMap<String, String>;
 
+/// The paths of all routes of a provider but calls (`OpenFaaS`).
+pub const PATHS: [&str; 11] = [
+    "/system/functions",
+    "/system/function/{name}",
+    "/system/scale-function/{name}",
+    "/system/scale-function/",
+    "/system/secrets",
+    "/system/namespaces",
+    "/system/namespace/",
+    "/system/namespace/{namespace}",
+    "/system/logs",
+    "/system/info",
+    "/system/artifacts",
+];
+
+/// What answers at one of [`PATHS`].
+fn at(path: &str) -> MethodRouter<Arc<dyn Provider>> {
+    match path {
+        "/system/functions" => get(list).post(deploy).put(update).delete(remove),
+        "/system/function/{name}" => get(status),
+        "/system/scale-function/{name}" | "/system/scale-function/" => post(scale),
+        "/system/secrets" => {
+            get(secrets::list).post(secrets::create).put(secrets::update).delete(secrets::remove)
+        }
+        "/system/namespaces" => get(namespaces::list),
+        "/system/namespace/" | "/system/namespace/{namespace}" => {
+            let one = get(namespaces::status).post(namespaces::create);
+            one.put(namespaces::update).delete(namespaces::remove)
+        }
+        "/system/logs" => get(logs::read),
+        "/system/info" => get(info),
+        "/system/artifacts" => post(store_artifact),
+        _ => MethodRouter::new(),
+    }
+}
+
 /// Every route of a provider but calls (`OpenFaaS`), unprotected.
 pub fn system_routes(provider: Arc<dyn Provider>) -> Router {
-    Router::new()
-        .route("/system/functions", get(list).post(deploy).put(update).delete(remove))
-        .route("/system/function/{name}", get(status))
-        .route("/system/scale-function/{name}", post(scale))
-        .route("/system/scale-function/", post(scale))
-        .route("/system/namespaces", get(namespaces))
-        .route("/system/info", get(info))
-        .route("/system/artifacts", post(store_artifact))
+    let routes = PATHS.iter().fold(Router::new(), |routes, path| routes.route(path, at(path)));
+    routes
         .with_state(provider.clone())
         .merge(health_routes(provider))
         .fallback(async || Failure::from(no_route()))
@@ -62,26 +92,39 @@ async fn list(State(provider): Shared, Query(query): Query<Parameters>) -> Answe
     Ok(Json(list_functions(&*provider, &query).await?))
 }
 
-async fn deploy(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<StatusCode> {
+async fn deploy(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<Accepted> {
     let spec = read_spec(&*provider, &query, body).await?;
     let function = qualified(&spec);
-    provider.deploy(spec).await.map_err(|error| Failure::deploying(function, error))?;
-    Ok(StatusCode::ACCEPTED)
+    let deployed = provider.deploy(spec).await;
+    deployed.map(accepted).map_err(|error| Failure::deploying(function, error))
 }
 
-async fn update(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<StatusCode> {
+async fn update(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<Accepted> {
     let spec = read_spec(&*provider, &query, body).await?;
     let function = qualified(&spec);
-    provider.update(spec).await.map_err(|error| Failure::deploying(function, error))?;
-    Ok(StatusCode::ACCEPTED)
+    let deployed = provider.update(spec).await;
+    deployed.map(accepted).map_err(|error| Failure::deploying(function, error))
+}
+
+/// How far a deploy came that was accepted (ours).
+pub(crate) const DEPLOYMENT: HeaderName = HeaderName::from_static("x-fawn-deployment");
+pub(crate) const PENDING: &str = "pending";
+type Accepted = (StatusCode, [(HeaderName, &'static str); 1]);
+
+fn accepted(deployed: Deployed) -> Accepted {
+    let phase = match deployed {
+        Deployed::Ready => "ready",
+        Deployed::Pending => PENDING,
+    };
+    (StatusCode::ACCEPTED, [(DEPLOYMENT, phase)])
 }
 
 /// The body of a removal (`OpenFaaS` DeleteFunctionRequest).
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Removal {
-    function_name: String,
-    namespace: String,
+pub(crate) struct Removal {
+    pub(crate) function_name: String,
+    pub(crate) namespace: String,
 }
 
 async fn remove(State(provider): Shared, Query(query): Query<Parameters>, body: Body) -> Answer<StatusCode> {
@@ -105,12 +148,12 @@ async fn status(
 }
 
 /// The body of a scaling (`OpenFaaS` ScaleServiceRequest). Its clients leave out a zero.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Scaling {
-    service_name: String,
-    replicas: u64,
-    namespace: String,
+pub(crate) struct Scaling {
+    pub(crate) service_name: String,
+    pub(crate) replicas: u64,
+    pub(crate) namespace: String,
 }
 
 async fn scale(
@@ -125,10 +168,6 @@ async fn scale(
     let function = named_by_path(&*provider, name, namespace).await?;
     provider.scale(&function, scaling.replicas).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-async fn namespaces(State(provider): Shared) -> Answer<Json<Vec<String>>> {
-    Ok(Json(provider.namespaces().await?))
 }
 
 async fn info(State(provider): Shared) -> Answer<Json<ProviderInfo>> {
@@ -205,11 +244,11 @@ async fn named_by_path(provider: &dyn Provider, name: &str, namespace: &str) -> 
     function_name(name, namespace).map_err(|error| Error::NotFound(error.to_string()))
 }
 
-fn function_name(name: &str, namespace: &str) -> Result<FunctionName> {
+pub(crate) fn function_name(name: &str, namespace: &str) -> Result<FunctionName> {
     if namespace.is_empty() { FunctionName::parse(name) } else { FunctionName::new(name, namespace) }
 }
 
-async fn check_namespace(provider: &dyn Provider, namespace: &str) -> Result<()> {
+pub(crate) async fn check_namespace(provider: &dyn Provider, namespace: &str) -> Result<()> {
     if namespace.is_empty() || namespace == DEFAULT_NAMESPACE {
         return Ok(());
     }
@@ -219,18 +258,18 @@ async fn check_namespace(provider: &dyn Provider, namespace: &str) -> Result<()>
     }
     let there_are = namespaces.join(", ");
     let text = format!("namespace {namespace:?} does not exist; there is {there_are}");
-    Err(Error::invalid("no-such-namespace", text))
+    Err(Error::invalid(NO_SUCH_NAMESPACE, text))
 }
 
 /// The name that ends a path, as it stands: nothing that needs percent-encoding names a function.
-fn last_segment(uri: &Uri) -> &str {
+pub(crate) fn last_segment(uri: &Uri) -> &str {
     uri.path().rsplit_once('/').map_or("", |(_, name)| name)
 }
 
-fn namespace_of(query: &Parameters) -> &str {
+pub(crate) fn namespace_of(query: &Parameters) -> &str {
     query.get("namespace").map_or("", String::as_str)
 }
 
-fn first_of([first, second]: [&str; 2]) -> &str {
+pub(crate) fn first_of([first, second]: [&str; 2]) -> &str {
     if first.is_empty() { second } else { first }
 }

@@ -2,8 +2,11 @@
 
 use std::{
     collections::{HashMap, hash_map},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -16,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     node::Inner,
     record::{Record, Revision},
-    rules::{CheckedSpec, min_replicas},
+    rules::CheckedSpec,
     table::{Entry, pending_status, uploaded_module},
 };
 
@@ -120,12 +123,20 @@ impl Inner {
     pub(crate) async fn deploy_and_wait(self: &Arc<Self>, checked: CheckedSpec) -> Result<Deployed> {
         let name = checked.name.clone();
         let (told, mut outcome) = oneshot::channel();
-        let job = self.jobs.begin(&checked);
+        let job = self.begin(&checked).await?;
         self.spawn(self.clone().deploy(checked, job.clone(), told));
         match tokio::time::timeout(self.deploy_wait, &mut outcome).await {
             Ok(outcome) => outcome.unwrap_or_else(|_| Err(shutting_down())),
             Err(_) => self.keep_pending(&name, &job, outcome).await,
         }
+    }
+
+    /// A namespace does not go while there are deployments in it. A secret may, and then it is not there for the function.
+    async fn begin(&self, checked: &CheckedSpec) -> Result<Arc<Job>> {
+        let _one = self.changes.lock().await;
+        self.namespaces.check(checked.name.namespace())?;
+        self.secrets.check(checked.secrets.iter().chain(&checked.bearer))?;
+        Ok(self.jobs.begin(checked))
     }
 
     /// The deployment that was promised to go on, if it did not come to an end.
@@ -176,7 +187,12 @@ impl Inner {
     }
 
     /// Makes a revision serve, or says why it does not where that was promised.
-    async fn settle(&self, name: &FunctionName, job: &Job, prepared: Result<Prepared>) -> Result<Deployed> {
+    async fn settle(
+        self: &Arc<Self>,
+        name: &FunctionName,
+        job: &Job,
+        prepared: Result<Prepared>,
+    ) -> Result<Deployed> {
         let current = self.table.get(name);
         let record = current.as_ref().map(|entry| &entry.record);
         match prepared {
@@ -184,7 +200,7 @@ impl Inner {
                 let replicas = current.as_ref().map_or(0, |entry| entry.replicas());
                 let record = Record {
                     created_at: record.map_or(job.began, |record| record.created_at),
-                    replicas: replicas.max(min_replicas(&prepared.revision.spec)),
+                    replicas: replicas.max(prepared.revision.spec.min_replicas()),
                     serving: Some(prepared.revision),
                     pending: None,
                     failure: None,
@@ -205,13 +221,17 @@ impl Inner {
         }
     }
 
-    /// First the disk, then the table.
+    /// First the disk, then the table. A function that is not there yet begins with no log of another of its name.
     pub(crate) async fn save(
-        &self,
+        self: &Arc<Self>,
         name: &FunctionName,
         record: Record,
         pool: Option<Arc<InstancePool>>,
     ) -> Result<()> {
+        if self.table.get(name).is_none() {
+            let (inner, name) = (self.clone(), name.clone());
+            tokio::task::spawn_blocking(move || inner.logs.remove(&name)).await.map_err(Error::internal)?;
+        }
         self.records.put(name, &record).await?;
         self.table.put(&Arc::new(Entry::new(name.clone(), record, pool)));
         Ok(())
@@ -219,7 +239,7 @@ impl Inner {
 
     /// Promises that the deployment goes on, also after a restart.
     async fn keep_pending(
-        &self,
+        self: &Arc<Self>,
         name: &FunctionName,
         job: &Arc<Job>,
         mut outcome: oneshot::Receiver<Result<Deployed>>,
@@ -246,14 +266,20 @@ impl Inner {
     async fn prepare(self: &Arc<Self>, checked: CheckedSpec, job: &Job) -> Result<Prepared> {
         self.make_disk_room().await?;
         job.set_stage("pulling".into());
+        let pulled = AtomicU64::new(0);
         let progress = |progress: Progress| {
+            pulled.fetch_max(progress.bytes_done, Ordering::Relaxed);
             job.set_stage(format!(
                 "pulling, {} of {} KiB",
                 progress.bytes_done >> 10,
                 progress.bytes_total >> 10
             ));
         };
-        let fetched = self.source.fetch(&checked.spec.image()?, checked.pull_policy, &progress).await?;
+        let image = checked.spec.image()?;
+        let began = Instant::now();
+        let fetched = self.source.fetch(&image, checked.pull_policy, &progress).await;
+        self.pulls.count(fetched.is_ok(), pulled.into_inner(), began.elapsed());
+        let fetched = fetched?;
         let artifact = fetched.artifact;
         // A job fetches once.
         let _ = job.module.set(artifact.digest);

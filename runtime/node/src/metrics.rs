@@ -1,13 +1,52 @@
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use prometheus::{
-    IntCounter, IntGauge,
+    Histogram, HistogramOpts, IntCounter, IntGauge,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 use runtime_api::{Error, Result};
 
 use crate::node::Inner;
+
+/// Time that a pull takes, in seconds: from a small image nearby to a large one from far away.
+const PULL_SECONDS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
+/// What is counted of pulls.
+#[derive(Clone)]
+pub(crate) struct Pulls {
+    pub(crate) seconds: Histogram,
+    pub(crate) failures: IntCounter,
+    pub(crate) bytes: IntCounter,
+    pub(crate) hits: IntCounter,
+}
+
+impl Pulls {
+    pub(crate) fn new() -> Result<Self> {
+        let counter = |name: &str, help: &str| IntCounter::new(name, help).map_err(Error::internal);
+        let seconds = HistogramOpts::new("fawn_pull_seconds", "Time that pulling an image took");
+        let seconds = Histogram::with_opts(seconds.buckets(PULL_SECONDS.to_vec()));
+        Ok(Self {
+            seconds: seconds.map_err(Error::internal)?,
+            failures: counter("fawn_pull_failures_total", "Images that could not be had")?,
+            bytes: counter("fawn_pull_bytes_total", "Bytes of modules and layers that were pulled")?,
+            hits: counter("fawn_pull_cache_hits_total", "Images whose module was at hand already")?,
+        })
+    }
+
+    /// Counts one image that was asked for, of which so many bytes came.
+    pub(crate) fn count(&self, had: bool, pulled_bytes: u64, took: Duration) {
+        self.bytes.inc_by(pulled_bytes);
+        match (had, pulled_bytes) {
+            (false, _) => self.failures.inc(),
+            (true, 0) => self.hits.inc(),
+            (true, _) => self.seconds.observe(took.as_secs_f64()),
+        }
+    }
+}
 
 /// Reads the node's own numbers when they are asked for, so that counting them costs a call nothing.
 struct NodeMetrics {
@@ -43,6 +82,21 @@ pub(crate) fn register(node: &Arc<Inner>, registry: &prometheus::Registry) -> Re
         instance_slots: gauge("fawn_instance_slots", "Instances that can run at once")?,
         guest_memory: gauge("fawn_guest_memory_bytes", "Linear memory of the instances running now")?,
     };
+    let (of_engine, pulls) = (node.engine.metrics().clone(), node.pulls.clone());
+    let measured: [Box<dyn Collector>; 9] = [
+        Box::new(of_engine.compile_seconds),
+        Box::new(of_engine.code_cache_hits),
+        Box::new(of_engine.code_load_seconds),
+        Box::new(of_engine.cold_starts),
+        Box::new(of_engine.instance_wait_seconds),
+        Box::new(pulls.seconds),
+        Box::new(pulls.failures),
+        Box::new(pulls.bytes),
+        Box::new(pulls.hits),
+    ];
+    for collector in measured {
+        registry.register(collector).map_err(Error::internal)?;
+    }
     registry.register(Box::new(metrics)).map_err(Error::internal)
 }
 

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -8,21 +8,25 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime_api::{
     Body, DEFAULT_NAMESPACE, Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus,
-    ImageReference, Invocation, ModuleCommand, Provider, ProviderInfo, Response, Result, StoredArtifact,
-    VersionInfo,
+    ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider, ProviderInfo,
+    Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
 };
 use runtime_egress::Policy;
+use runtime_http::{BasicAuth, Credentials};
 use runtime_oci::{ArtifactSource, ArtifactStore, PullPolicy};
-use runtime_store::Store;
-use runtime_wasm::{CompiledModule, Compiler, Engine, InstancePool};
-use tokio::runtime::Handle;
+use runtime_store::{Store, Vault};
+use runtime_wasm::{CompiledModule, Compiler, Engine, InstancePool, Settings};
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     deploy::{Jobs, shutting_down},
-    metrics,
+    logs::Logs,
+    metrics::{self, Pulls},
+    namespaces::Namespaces,
     record::{Record, Records, Revision},
-    rules::{CheckedSpec, NodeRules, checked_name, min_replicas, no_namespace},
+    rules::{CheckedSpec, NodeRules},
+    secrets::KnownSecrets,
     table::{Entry, Table},
 };
 
@@ -48,6 +52,8 @@ pub struct NodeConfig {
     pub garbage_grace: Duration,
     /// What modules and machine code may take on disk, in bytes. Beyond it nothing new is deployed.
     pub disk_budget_bytes: u64,
+    /// What functions ask for that ask for credentials; `None` refuses those.
+    pub basic_auth: Option<Credentials>,
     /// What this is a build of.
     pub version: VersionInfo,
 }
@@ -56,6 +62,8 @@ pub struct NodeConfig {
 pub struct NodeParts {
     /// Where function specs are kept.
     pub store: Store,
+    /// Where secrets are kept.
+    pub vault: Vault,
     /// Where modules are kept.
     pub artifacts: ArtifactStore,
     /// Where modules come from.
@@ -64,6 +72,8 @@ pub struct NodeParts {
     pub engine: Engine,
     /// What compiles them.
     pub compiler: Arc<Compiler>,
+    /// Where their logs are kept.
+    pub logs: Logs,
     /// Where deployments and house-keeping run.
     pub runtime: Handle,
 }
@@ -77,19 +87,24 @@ pub struct Node {
 pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) records: Records,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) secrets: KnownSecrets,
     pub(crate) jobs: Jobs,
+    pub(crate) pulls: Pulls,
     /// Held while the store and the table are changed together.
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) source: Arc<dyn ArtifactSource>,
     pub(crate) engine: Engine,
     pub(crate) compiler: Arc<Compiler>,
+    pub(crate) logs: Logs,
     pub(crate) tasks: TaskTracker,
     /// What runs in the background runs here, wherever a call comes in.
     pub(crate) runtime: Handle,
     pub(crate) shutdown: CancellationToken,
     pub(crate) deploy_wait: Duration,
     pub(crate) rules: NodeRules,
+    basic_auth: Option<BasicAuth>,
     pub(crate) garbage_grace: Duration,
     pub(crate) disk_budget_bytes: u64,
     /// Held while room is made on the disk.
@@ -105,13 +120,17 @@ impl Node {
     pub fn start(config: NodeConfig, parts: NodeParts, registry: &prometheus::Registry) -> Result<Self> {
         let inner = Arc::new(Inner {
             table: Table::default(),
+            namespaces: Namespaces::load(parts.store.clone())?,
+            secrets: KnownSecrets::load(parts.vault)?,
             records: Records::new(parts.store),
             jobs: Jobs::default(),
+            pulls: Pulls::new()?,
             changes: tokio::sync::Mutex::new(()),
             artifacts: parts.artifacts,
             source: parts.source,
             engine: parts.engine,
             compiler: parts.compiler,
+            logs: parts.logs,
             tasks: TaskTracker::new(),
             runtime: parts.runtime,
             shutdown: CancellationToken::new(),
@@ -120,7 +139,9 @@ impl Node {
                 max_exec_timeout: config.max_exec_timeout,
                 egress: config.egress,
                 pull_policy: config.pull_policy,
+                asks_credentials: config.basic_auth.is_some(),
             },
+            basic_auth: config.basic_auth.as_ref().map(BasicAuth::new),
             garbage_grace: config.garbage_grace,
             disk_budget_bytes: config.disk_budget_bytes,
             evicting: std::sync::Mutex::default(),
@@ -144,8 +165,25 @@ impl Node {
     /// from which the next start goes on. Calls are still taken: whoever passes them on stops and drains them first.
     pub async fn shut_down(&self) {
         self.inner.shutdown.cancel();
+        self.end_log_readers();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    /// Writes the last lines of functions' logs, once nothing runs any more. Takes five seconds at most.
+    pub async fn close_logs(&self) {
+        self.inner.logs.close().await;
+    }
+
+    /// Ends the streams of those who follow logs, which would otherwise hold up whoever drains connections.
+    pub fn end_log_readers(&self) {
+        self.inner.logs.end_readers();
+    }
+
+    fn details(&self) -> BTreeMap<String, String> {
+        let mut details = self.inner.engine.facts();
+        details.insert(ProviderInfo::WAKES_FUNCTIONS.to_owned(), "yes".to_owned());
+        details
     }
 }
 
@@ -153,6 +191,15 @@ impl Inner {
     /// In the background, and awaited at the end.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Brings a change to its end, also where whoever asked for it does not wait: disk and memory change together.
+    async fn carry_through(&self, change: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+        self.check_running()?;
+        let (told, outcome) = oneshot::channel();
+        // Nobody may want to know any more.
+        self.spawn(async move { drop(told.send(change.await)) });
+        outcome.await.map_err(Error::internal)?
     }
 
     /// A function as the store has it. One that this node can no longer run or deploy is kept, and says so.
@@ -177,15 +224,18 @@ impl Inner {
     pub(crate) fn pool(&self, checked: &CheckedSpec, revision: &Revision) -> Result<Arc<InstancePool>> {
         let mut artifact = revision.artifact.clone();
         artifact.path = self.artifacts.module_path(&artifact.digest);
-        let settings = checked.settings(&artifact, revision.world)?;
+        let secrets = self.secrets.files(checked);
+        let settings = Settings { secrets, ..checked.settings(&artifact, revision.world)? };
+        let log = self.logs.of(&checked.name, checked.log_style());
         let module = CompiledModule { artifact, world: revision.world, memory_bytes: revision.memory_bytes };
-        Ok(Arc::new(InstancePool::new(
+        let pool = InstancePool::new(
             self.engine.clone(),
             self.compiler.clone(),
             module,
             settings,
             self.tasks.clone(),
-        )))
+        );
+        Ok(Arc::new(pool.with_log(log)))
     }
 
     /// Checks the machine code of every function once, then sweeps now and then. A sweep is not broken off, so that
@@ -235,14 +285,15 @@ impl Inner {
     }
 
     /// Removes content and code that no function and no deployment under way needs, and that nothing wrote or asked
-    /// for within the grace period.
+    /// for within the grace period, and logs of functions that are gone that long.
     async fn sweep(self: &Arc<Self>) -> Result<()> {
         let keep = self.needed();
         let inner = self.clone();
         let sweep = move || {
             inner.artifacts.retain(&keep, inner.garbage_grace)?;
             let hex: HashSet<String> = inner.artifacts.modules_of(&keep).iter().map(Digest::hex).collect();
-            inner.compiler.retain(|digest| hex.contains(digest), inner.garbage_grace)
+            inner.compiler.retain(|digest| hex.contains(digest), inner.garbage_grace)?;
+            inner.logs.sweep(|function| inner.exists(function), inner.garbage_grace)
         };
         tokio::task::spawn_blocking(sweep).await.map_err(Error::internal)?
     }
@@ -257,7 +308,7 @@ impl Inner {
 
     /// A call for a function at zero replicas; the change is saved behind the call's back.
     fn wake(self: &Arc<Self>, entry: &Arc<Entry>) {
-        let replicas = entry.record.serving.as_ref().map_or(1, |revision| min_replicas(&revision.spec));
+        let replicas = entry.record.serving.as_ref().map_or(1, |revision| revision.spec.min_replicas());
         if !entry.wake(replicas) {
             return;
         }
@@ -271,7 +322,7 @@ impl Inner {
     }
 
     /// Unless the function was scaled, replaced or removed since.
-    async fn save_wake(&self, woken: &Arc<Entry>, replicas: u64) -> Result<()> {
+    async fn save_wake(self: &Arc<Self>, woken: &Arc<Entry>, replicas: u64) -> Result<()> {
         let _one = self.changes.lock().await;
         match self.table.get(&woken.name) {
             Some(entry) if Arc::ptr_eq(&entry, woken) => self.save_replicas(&entry, replicas).await,
@@ -279,9 +330,22 @@ impl Inner {
         }
     }
 
-    async fn set_replicas(&self, name: &FunctionName, replicas: u64) -> Result<()> {
+    async fn remove(self: Arc<Self>, function: FunctionName) -> Result<()> {
         let _one = self.changes.lock().await;
-        let entry = self.entry(name)?;
+        if !self.exists(&function) {
+            return Err(not_found(&function));
+        }
+        self.jobs.cancel(&function);
+        self.records.remove(&function).await?;
+        self.table.remove(&function);
+        self.logs.retire(&function);
+        tracing::info!(%function, "removed");
+        Ok(())
+    }
+
+    async fn set_replicas(self: Arc<Self>, name: FunctionName, replicas: u64) -> Result<()> {
+        let _one = self.changes.lock().await;
+        let entry = self.entry(&name)?;
         // A record that cannot be read is left as it is.
         if entry.record.serving.is_none() && entry.record.pending.is_none() {
             return Err(entry.not_ready());
@@ -290,7 +354,7 @@ impl Inner {
     }
 
     /// Calls find the zero before the code goes, so that one that loads it again also wakes the function.
-    async fn save_replicas(&self, entry: &Entry, replicas: u64) -> Result<()> {
+    async fn save_replicas(self: &Arc<Self>, entry: &Entry, replicas: u64) -> Result<()> {
         let record = Record { replicas, ..entry.record.clone() };
         self.save(&entry.name, record, entry.pool.clone()).await?;
         if let Some(pool) = entry.pool.as_ref().filter(|_| replicas == 0) {
@@ -310,6 +374,7 @@ impl Provider for Node {
     async fn deploy(&self, spec: FunctionSpec) -> Result<Deployed> {
         self.inner.check_running()?;
         let checked = self.inner.rules.check(spec)?;
+        self.inner.namespaces.check(checked.name.namespace())?;
         if self.inner.exists(&checked.name) {
             return Err(Error::AlreadyExists(format!(
                 "function {} exists already: update it, or remove it first",
@@ -322,7 +387,8 @@ impl Provider for Node {
     async fn update(&self, spec: FunctionSpec) -> Result<Deployed> {
         self.inner.check_running()?;
         // Existence first: faas-cli deploys what an update does not find.
-        let name = checked_name(&spec)?;
+        let name = spec.name()?;
+        self.inner.namespaces.check(name.namespace())?;
         if !self.inner.exists(&name) {
             return Err(not_found(&name));
         }
@@ -330,28 +396,19 @@ impl Provider for Node {
     }
 
     async fn remove(&self, function: &FunctionName) -> Result<()> {
-        let _one = self.inner.changes.lock().await;
-        if !self.inner.exists(function) {
-            return Err(not_found(function));
-        }
-        self.inner.jobs.cancel(function);
-        self.inner.records.remove(function).await?;
-        self.inner.table.remove(function);
-        tracing::info!(%function, "removed");
-        Ok(())
+        self.inner.carry_through(self.inner.clone().remove(function.clone())).await
     }
 
     async fn list(&self, namespace: &str) -> Result<Vec<FunctionStatus>> {
-        if !matches!(namespace, "" | DEFAULT_NAMESPACE) {
-            return Err(no_namespace(namespace));
-        }
+        let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace };
+        self.inner.namespaces.check(namespace)?;
         // In this order, a deployment that ends meanwhile is not missed.
-        let mut jobs: HashMap<_, _> = self.inner.jobs.all().into_iter().collect();
-        let deployed = self.inner.table.all();
-        let mut all: Vec<FunctionStatus> = deployed
-            .iter()
-            .map(|entry| entry.status(jobs.remove(&entry.name).map(|job| job.stage())))
-            .collect();
+        let within = |name: &FunctionName| name.namespace() == namespace;
+        let mut jobs: HashMap<_, _> =
+            self.inner.jobs.all().into_iter().filter(|(name, _)| within(name)).collect();
+        let deployed = self.inner.table.all().into_iter().filter(|entry| within(&entry.name));
+        let mut all: Vec<FunctionStatus> =
+            deployed.map(|entry| entry.status(jobs.remove(&entry.name).map(|job| job.stage()))).collect();
         all.extend(jobs.iter().map(|(name, job)| job.status(name)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
@@ -367,12 +424,14 @@ impl Provider for Node {
     }
 
     async fn scale(&self, function: &FunctionName, replicas: u64) -> Result<()> {
-        self.inner.set_replicas(function, replicas).await
+        self.inner.carry_through(self.inner.clone().set_replicas(function.clone(), replicas)).await
     }
 
-    async fn invoke(&self, invocation: Invocation) -> Result<Response> {
+    async fn invoke(&self, mut invocation: Invocation) -> Result<Response> {
         let entry = self.inner.entry(&invocation.function)?;
         let Some(pool) = &entry.pool else { return Err(entry.not_ready()) };
+        let (basic, secrets) = (self.inner.basic_auth.as_ref(), self.inner.secrets.values());
+        entry.access.admit(invocation.request.headers_mut(), basic, secrets)?;
         if entry.replicas() == 0 {
             self.inner.wake(&entry);
         }
@@ -381,7 +440,46 @@ impl Provider for Node {
     }
 
     async fn namespaces(&self) -> Result<Vec<String>> {
-        Ok(vec![DEFAULT_NAMESPACE.to_owned()])
+        Ok(self.inner.namespaces.names())
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Namespace> {
+        self.inner.namespaces.get(name)
+    }
+
+    async fn create_namespace(&self, namespace: Namespace) -> Result<()> {
+        self.inner.carry_through(self.inner.clone().create_namespace(namespace)).await
+    }
+
+    async fn update_namespace(&self, namespace: Namespace) -> Result<()> {
+        self.inner.carry_through(self.inner.clone().update_namespace(namespace)).await
+    }
+
+    async fn remove_namespace(&self, name: &str) -> Result<()> {
+        self.inner.carry_through(self.inner.clone().remove_namespace(name.to_owned())).await
+    }
+
+    async fn secrets(&self, namespace: &str) -> Result<Vec<SecretName>> {
+        self.inner.namespaces.check(namespace)?;
+        Ok(self.inner.secrets.names_in(namespace))
+    }
+
+    async fn create_secret(&self, name: &SecretName, value: SecretValue) -> Result<()> {
+        self.inner.carry_through(self.inner.clone().create_secret(name.clone(), value)).await
+    }
+
+    async fn update_secret(&self, name: &SecretName, value: SecretValue) -> Result<()> {
+        self.inner.carry_through(self.inner.clone().update_secret(name.clone(), value)).await
+    }
+
+    async fn remove_secret(&self, name: &SecretName) -> Result<()> {
+        self.inner.carry_through(self.inner.clone().remove_secret(name.clone())).await
+    }
+
+    async fn logs(&self, query: LogQuery) -> Result<LogStream> {
+        self.inner.namespaces.check(query.function.namespace())?;
+        let exists = self.inner.exists(&query.function);
+        self.inner.logs.read(query, exists).await
     }
 
     async fn store_artifact(&self, module: Body, command: ModuleCommand) -> Result<StoredArtifact> {
@@ -397,7 +495,7 @@ impl Provider for Node {
             provider: "fawn".into(),
             version: self.inner.version.clone(),
             orchestration: "wasmtime".into(),
-            details: self.inner.engine.facts(),
+            details: self.details(),
         })
     }
 

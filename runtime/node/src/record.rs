@@ -82,11 +82,11 @@ fn damaged(error: runtime_store::Error) -> Error {
     Error::unavailable(error.to_string(), error)
 }
 
-fn unreadable(error: runtime_store::Error) -> Error {
+pub(crate) fn unreadable(error: runtime_store::Error) -> Error {
     Error::unavailable(format!("the store cannot be read: {error}"), error)
 }
 
-fn stored(error: runtime_store::Error) -> Error {
+pub(crate) fn stored(error: runtime_store::Error) -> Error {
     if let runtime_store::Error::Full { .. } = error {
         return Error::StorageFull(error.to_string());
     }

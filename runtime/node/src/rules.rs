@@ -1,12 +1,17 @@
 //! What a spec asks of a node, checked: from OpenFaaS's words to the engine's settings.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use http::HeaderValue;
-use runtime_api::{Artifact, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Result, parse_duration};
+use runtime_api::{Artifact, Error, FunctionName, FunctionSpec, Result, SecretName, parse_duration};
 use runtime_egress::Policy;
 use runtime_oci::PullPolicy;
-use runtime_wasm::{Limits, MAX_MEMORY_BYTES, Settings, StdioSettings, World};
+use runtime_wasm::{Limits, LogStyle, MAX_MEMORY_BYTES, Settings, StdioSettings, World};
+
+use crate::access::Access;
 
 /// Memory of an instance where `limits.memory` gives none.
 const DEFAULT_MEMORY_BYTES: u64 = 128 << 20;
@@ -17,11 +22,17 @@ const DEFAULT_EXEC_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a command may answer, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 
+/// Secrets that one function may read.
+const MAX_SECRETS: usize = 64;
+
 /// Where a function says which addresses it may reach.
 const EGRESS: &str = "dev.fawn.egress";
 
 /// Where a function says when a registry is to be asked for its image.
 const PULL_POLICY: &str = "dev.fawn.pull-policy";
+
+/// Where a function says what runs it, as a label or an annotation.
+const RUNTIME: &str = "com.openfaas.runtime";
 
 /// What an operator sets for all functions of a node.
 #[derive(Clone, Debug)]
@@ -29,6 +40,8 @@ pub(crate) struct NodeRules {
     pub(crate) max_exec_timeout: Duration,
     pub(crate) egress: Policy,
     pub(crate) pull_policy: PullPolicy,
+    /// Whether there are credentials that a function can ask for.
+    pub(crate) asks_credentials: bool,
 }
 
 /// A spec whose every field this node can honour.
@@ -37,20 +50,26 @@ pub(crate) struct CheckedSpec {
     pub(crate) name: FunctionName,
     pub(crate) spec: FunctionSpec,
     pub(crate) pull_policy: PullPolicy,
+    /// Those that it names, each once.
+    pub(crate) secrets: Vec<SecretName>,
+    /// The secret that callers present, if it asks for one.
+    pub(crate) bearer: Option<SecretName>,
     limits: Limits,
     timeout: Duration,
     max_inflight: u64,
 }
 
 impl NodeRules {
-    /// Checks all that can be checked before the image is there.
+    /// Checks all that the spec alone tells, before the image is there.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names the field and what to do.
     pub(crate) fn check(&self, spec: FunctionSpec) -> Result<CheckedSpec> {
-        let name = checked_name(&spec)?;
+        let name = spec.name()?;
         spec.image()?;
         refuse_unsupported(&spec)?;
+        let access = Access::of(&spec, &name)?;
+        access.check(self.asks_credentials)?;
         check_content_type(&spec)?;
         let memory_bytes = spec.memory_limit()?.map_or(DEFAULT_MEMORY_BYTES, |limit| limit.0);
         if memory_bytes > MAX_MEMORY_BYTES {
@@ -70,11 +89,14 @@ impl NodeRules {
             })?,
             None => self.pull_policy,
         };
+        let secrets = secrets(&name, &spec.secrets)?;
         let timeout = self.timeout(&spec);
         let max_inflight = spec.env_vars.get("max_inflight").and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(CheckedSpec {
             name,
             pull_policy,
+            secrets,
+            bearer: access.secret().cloned(),
             limits: Limits { memory_bytes, egress },
             timeout,
             max_inflight,
@@ -93,23 +115,15 @@ impl NodeRules {
     }
 }
 
-/// The function's name, in a namespace that exists.
-pub(crate) fn checked_name(spec: &FunctionSpec) -> Result<FunctionName> {
-    let name = spec.name()?;
-    if name.namespace() == DEFAULT_NAMESPACE { Ok(name) } else { Err(no_namespace(name.namespace())) }
-}
-
-pub(crate) fn no_namespace(namespace: &str) -> Error {
-    Error::invalid(
-        "unknown-namespace",
-        format!("namespace {namespace:?} does not exist: use {DEFAULT_NAMESPACE}"),
-    )
-}
-
-/// Replicas to begin with and to wake to: `com.openfaas.scale.min`, and at least one (`OpenFaaS`).
-pub(crate) fn min_replicas(spec: &FunctionSpec) -> u64 {
-    let label = spec.labels.get("com.openfaas.scale.min");
-    label.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+fn secrets(function: &FunctionName, names: &[String]) -> Result<Vec<SecretName>> {
+    if names.len() > MAX_SECRETS {
+        let text =
+            format!("the function names {} secrets: at most {MAX_SECRETS} can be given to it", names.len());
+        return Err(Error::invalid("too-many-secrets", text));
+    }
+    let named = names.iter().map(|name| SecretName::new(name, function.namespace()));
+    let once: BTreeSet<SecretName> = named.collect::<Result<_>>()?;
+    Ok(once.into_iter().collect())
 }
 
 /// Refuses by name what would otherwise be ignored at the user's cost.
@@ -117,16 +131,18 @@ fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
     let refuse = |what: &str, instead: &str| {
         Err(Error::invalid("unsupported", format!("{what} is not supported by this version; {instead}")))
     };
-    if !spec.secrets.is_empty() {
-        return refuse("secrets", "remove the field, or pass what is not secret in envVars");
-    }
-    for annotation in ["faas.net/basic-auth", "faas.net/async"] {
-        if spec.annotations.get(annotation).is_some_and(|value| value == "true") {
-            return refuse(&format!("annotation {annotation}"), "remove it");
-        }
+    if spec.annotations.get("faas.net/async").is_some_and(|value| value == "true") {
+        return refuse("annotation faas.net/async", "remove it");
     }
     if spec.annotations.get("dev.fawn.isolation").is_some_and(|value| value != "fresh") {
         return refuse("annotation dev.fawn.isolation", "every call has a fresh instance");
+    }
+    let runtimes = [("label", spec.labels.get(RUNTIME)), ("annotation", spec.annotations.get(RUNTIME))];
+    for (place, runtime) in runtimes {
+        if let Some(runtime) = runtime.filter(|runtime| *runtime != "wasm") {
+            let instead = "functions are WebAssembly: write \"wasm\", or remove it";
+            return refuse(&format!("{place} {RUNTIME} {runtime:?}"), instead);
+        }
     }
     for variable in ["jwt_auth", "marshal_request"] {
         if spec.env_vars.get(variable).is_some_and(|value| value == "true" || value == "1") {
@@ -163,6 +179,15 @@ impl CheckedSpec {
         self.limits.memory_bytes
     }
 
+    /// How its log is to be written (`OpenFaaS` of-watchdog, whose documentation and code spell one name differently).
+    pub(crate) fn log_style(&self) -> LogStyle {
+        let env = &self.spec.env_vars;
+        LogStyle {
+            prefix: flag(env, "prefix_logs", true),
+            call_id: flag(env, "log_callid", false) || flag(env, "log_call_id", false),
+        }
+    }
+
     /// How the engine is to run the module.
     ///
     /// # Errors
@@ -184,6 +209,7 @@ impl CheckedSpec {
                     .chain(artifact.args.iter().cloned())
                     .collect(),
             },
+            secrets: None,
             stdio: StdioSettings {
                 combine_output: flag(env, "combine_output", true),
                 cgi_headers: flag(env, "cgi_headers", true),
@@ -241,6 +267,7 @@ mod tests {
             max_exec_timeout: Duration::from_secs(900),
             egress: Policy::public(),
             pull_policy: PullPolicy::IfNotPresent,
+            asks_credentials: false,
         }
     }
 
@@ -315,14 +342,37 @@ mod tests {
     }
 
     #[test]
+    fn a_function_may_say_that_it_is_webassembly() {
+        for place in ["labels", "annotations"] {
+            rules().check(spec(&format!(r#","{place}":{{"com.openfaas.runtime":"wasm"}}"#))).unwrap();
+        }
+    }
+
+    #[test]
+    fn secrets_are_of_the_function_s_own_namespace_and_counted_once() {
+        let checked = rules().check(spec(r#","namespace":"dev","secrets":["b","a.pem","b"]"#)).unwrap();
+        let expected = ["a.pem", "b"].map(|name| SecretName::new(name, "dev").unwrap());
+        assert_eq!(checked.secrets, expected);
+    }
+
+    #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (json, named) in [
-            (r#","secrets":["a"]"#, "secrets"),
-            (r#","namespace":"dev""#, "dev"),
+            (r#","secrets":["../a"]"#, "traversal"),
+            (r#","secrets":["A"]"#, "\"A\""),
+            (r#","namespace":"Dev""#, "Dev"),
             (r#","annotations":{"faas.net/basic-auth":"true"}"#, "faas.net/basic-auth"),
+            (r#","annotations":{"faas.net/async":"true"}"#, "faas.net/async"),
+            (r#","annotations":{"dev.fawn.bearer-secret":"../a"}"#, "dev.fawn.bearer-secret"),
             (r#","annotations":{"dev.fawn.isolation":"concurrent"}"#, "dev.fawn.isolation"),
             (r#","annotations":{"dev.fawn.egress":"not a policy!"}"#, "dev.fawn.egress"),
             (r#","annotations":{"dev.fawn.pull-policy":"Sometimes"}"#, "dev.fawn.pull-policy"),
+            (
+                r#","annotations":{"com.openfaas.runtime":"container"}"#,
+                "annotation com.openfaas.runtime \"container\"",
+            ),
+            (r#","labels":{"com.openfaas.runtime":"container"}"#, "label com.openfaas.runtime \"container\""),
+            (r#","labels":{"com.openfaas.runtime":""}"#, "com.openfaas.runtime"),
             (r#","envVars":{"jwt_auth":"true"}"#, "jwt_auth"),
             (r#","envVars":{"A=B":"1"}"#, "A=B"),
             (r#","envVars":{"content_type":"text\nplain"}"#, "content_type"),
@@ -332,6 +382,9 @@ mod tests {
             let error = rules().check(spec(json)).unwrap_err();
             assert!(error.to_string().contains(named), "{json}: {error}");
         }
+        let many: Vec<String> = (0..65).map(|number| format!("\"s{number}\"")).collect();
+        let error = rules().check(spec(&format!(r#","secrets":[{}]"#, many.join(",")))).unwrap_err();
+        assert!(error.to_string().contains("65 secrets"), "{error}");
         for (mode, world) in
             [("afterburn", World::Http), ("streaming", World::CoreCommand), ("http", World::Command)]
         {

@@ -9,12 +9,11 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use runtime_api::{
-    DEFAULT_NAMESPACE, Deployment, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, ImageReference,
-    Phase,
+    Deployment, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, ImageReference, Phase,
 };
 use runtime_wasm::InstancePool;
 
-use crate::record::Record;
+use crate::{access::Access, record::Record};
 
 /// The functions that there are, read on every call without a lock.
 #[derive(Default)]
@@ -58,12 +57,17 @@ pub(crate) struct Entry {
     pub(crate) name: FunctionName,
     pub(crate) record: Record,
     pub(crate) pool: Option<Arc<InstancePool>>,
+    /// Who may call what serves.
+    pub(crate) access: Access,
     replicas: AtomicU64,
 }
 
 impl Entry {
     pub(crate) fn new(name: FunctionName, record: Record, pool: Option<Arc<InstancePool>>) -> Self {
-        Self { replicas: AtomicU64::new(record.replicas), name, record, pool }
+        let access =
+            record.serving.as_ref().map_or(Ok(Access::Open), |revision| Access::of(&revision.spec, &name));
+        let access = access.unwrap_or(Access::Nobody);
+        Self { replicas: AtomicU64::new(record.replicas), name, record, pool, access }
     }
 
     pub(crate) fn replicas(&self) -> u64 {
@@ -139,7 +143,7 @@ pub(crate) fn pending_status(
     created_at: Timestamp,
     reason: String,
 ) -> FunctionStatus {
-    DEFAULT_NAMESPACE.clone_into(&mut spec.namespace);
+    name.namespace().clone_into(&mut spec.namespace);
     spec.labels.insert("faas_function".into(), name.name().into());
     FunctionStatus {
         name: name.name().to_owned(),

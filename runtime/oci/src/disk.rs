@@ -26,7 +26,8 @@ const NOT_THERE: &str = "it is in none of the folders that this node's --image-d
 /// with neither `/` nor `..` is below the working directory, and links are followed.
 ///
 /// # Errors
-/// `Invalid` when there is no such image, or it is damaged, refused or not WebAssembly.
+/// `Invalid` when there is no such image, or it is damaged, refused or not WebAssembly; `StorageFull` when the store's disk
+/// has no room for it.
 pub async fn read_layout(
     image: &ImageReference,
     form: LayoutForm,

@@ -9,7 +9,8 @@ pub trait ArtifactSource: Send + Sync {
     /// Brings what `image` names into the local store, and tells `progress` as bytes arrive.
     ///
     /// # Errors
-    /// `Invalid` when the image is missing, refused or not WebAssembly; `RegistryUnavailable` when its registry does not answer.
+    /// `Invalid` when the image is missing, refused or not WebAssembly; `RegistryUnavailable` when its registry does not
+    /// answer; `StorageFull` when the disk has no room for it.
     async fn fetch(
         &self,
         image: &ImageReference,

@@ -105,7 +105,8 @@ impl ArtifactStore {
     /// may take is up to whoever sends it.
     ///
     /// # Errors
-    /// `Invalid` when it is too large, is not WebAssembly, or was cut off.
+    /// `Invalid` when it is too large, is not WebAssembly, or was cut off; `StorageFull` when the disk has no room for it;
+    /// `Internal` when it cannot be written.
     pub async fn insert(&self, mut module: Body) -> Result<Artifact> {
         let store = self.clone();
         let mut pipe = Pipe::start(move |mut reader| Incoming::receive(&store, &mut reader, damaged));
@@ -135,7 +136,7 @@ impl ArtifactStore {
     /// a command, it is the module's own.
     ///
     /// # Errors
-    /// `Invalid` when the command cannot be given to a module; `Internal` when the disk cannot be written.
+    /// `Invalid` when the command cannot be given to a module; `StorageFull` or `Internal` when the disk cannot be written.
     pub async fn with_command(&self, module: &Artifact, command: ModuleCommand) -> Result<Digest> {
         command.check()?;
         let ModuleCommand { args, env } = command;
@@ -161,7 +162,7 @@ impl ArtifactStore {
     /// bytes that freed. Blocks on the disk.
     ///
     /// # Errors
-    /// `Internal` when the directory cannot be read or changed.
+    /// `Internal` or `StorageFull` when the directory cannot be read or changed.
     pub fn retain(&self, keep: &HashSet<Digest>, grace: Duration) -> Result<u64> {
         let mut freed = 0;
         let modules = self.modules_of(keep);
@@ -231,7 +232,7 @@ impl ArtifactStore {
     /// the disk.
     ///
     /// # Errors
-    /// `Internal` when it cannot be removed.
+    /// `Internal` or `StorageFull` when it cannot be removed.
     pub fn evict(&self, digest: &Digest, grace: Duration) -> Result<u64> {
         self.remove_if_old(&self.module_path(digest), grace)
     }
@@ -239,7 +240,7 @@ impl ArtifactStore {
     /// Removes a module that turned out to be damaged, so that the next fetch brings it anew. Blocks on the disk.
     ///
     /// # Errors
-    /// `Internal` when the file is there and cannot be removed.
+    /// `Internal` or `StorageFull` when the file is there and cannot be removed.
     pub fn discard(&self, digest: &Digest) -> Result<()> {
         let path = self.module_path(digest);
         let _ages = self.ages();

@@ -7,6 +7,7 @@ mod accept;
 mod bind;
 mod connection;
 mod cores;
+mod descriptors;
 mod log_queue;
 mod logging;
 mod serve;
@@ -15,6 +16,7 @@ mod signals;
 
 pub use bind::{BindError, bind, bind_each};
 pub use cores::{Cores, serve_on_cores};
+pub use descriptors::keep_descriptors;
 pub use log_queue::LogGuard;
 pub use logging::{LogError, LogFormat, subscriber};
 pub use serve::{Drained, ServeConfig, serve, serve_on_thread};

@@ -11,8 +11,10 @@ mod record;
 #[cfg(test)]
 mod simulated_disk;
 mod store;
+mod vault;
 
 pub use directory::DataDirectory;
 pub use error::{Error, Result};
 pub use files::{sync_directory, write_atomically};
 pub use store::Store;
+pub use vault::Vault;

@@ -1,19 +1,24 @@
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, btree_map::Entry},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtime_api::{
     ArtifactKind, Body, BodyError, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error, FunctionName,
-    FunctionSpec, FunctionStatus, ImageReference, Invocation, ModuleCommand, Phase, Provider, ProviderInfo,
-    Response, Result, StoredArtifact, VersionInfo,
+    FunctionSpec, FunctionStatus, ImageReference, Invocation, LogLine, LogQuery, LogStream, ModuleCommand,
+    Namespace, Phase, Provider, ProviderInfo, Response, Result, SecretName, SecretValue, StoredArtifact,
+    VersionInfo,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -25,14 +30,26 @@ type Script = Arc<dyn Fn(Invocation) -> Pin<Box<dyn Future<Output = Result<Respo
 pub struct FakeProvider {
     functions: Mutex<BTreeMap<FunctionName, FunctionStatus>>,
     scripts: Mutex<HashMap<FunctionName, Script>>,
+    namespaces: Mutex<BTreeMap<String, Namespace>>,
+    secrets: Mutex<BTreeMap<SecretName, SecretValue>>,
+    logs: Arc<Mutex<BTreeMap<FunctionName, Vec<LogLine>>>>,
+    /// Told of each line.
+    logged: watch::Sender<()>,
     failures: Mutex<VecDeque<Error>>,
     in_flight: Arc<watch::Sender<usize>>,
+    details: Mutex<BTreeMap<String, String>>,
+    status_asked: AtomicU64,
 }
 
 impl FakeProvider {
     /// Without functions, and with the namespaces `openfaas-fn` and `dev`.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        let fake = Self::default();
+        for name in [DEFAULT_NAMESPACE, "dev"] {
+            let namespace = Namespace { name: name.to_owned(), ..Namespace::default() };
+            lock(&fake.namespaces).insert(name.to_owned(), namespace);
+        }
+        Arc::new(fake)
     }
 
     /// Adds a function that answers with the request's body.
@@ -58,9 +75,45 @@ impl FakeProvider {
         lock(&self.scripts).insert(valid(name), Arc::new(move |invocation| Box::pin(script(invocation))));
     }
 
+    /// Adds a line to a function's log.
+    pub fn log(&self, function: &str, timestamp: Timestamp, text: &str) {
+        let function = valid(function);
+        let line = LogLine {
+            name: function.name().to_owned(),
+            namespace: function.namespace().to_owned(),
+            instance: "fake-1".to_owned(),
+            timestamp,
+            text: text.to_owned(),
+        };
+        lock(&self.logs).entry(function).or_default().push(line);
+        self.logged.send_replace(());
+    }
+
+    /// What a secret holds.
+    pub fn secret(&self, name: &SecretName) -> Option<SecretValue> {
+        lock(&self.secrets).get(name).cloned()
+    }
+
     /// Lets the next operation that is not a call fail.
     pub fn fail_next(&self, error: Error) {
         lock(&self.failures).push_back(error);
+    }
+
+    /// Lets so many of a function's replicas be ready.
+    pub fn set_available(&self, function: &str, replicas: u64) {
+        if let Some(status) = lock(&self.functions).get_mut(&valid(function)) {
+            status.available_replicas = replicas;
+        }
+    }
+
+    /// Adds a detail to what it says of itself.
+    pub fn add_detail(&self, name: &str, value: &str) {
+        lock(&self.details).insert(name.to_owned(), value.to_owned());
+    }
+
+    /// How often it was asked for the status of a function.
+    pub fn status_asked(&self) -> u64 {
+        self.status_asked.load(Ordering::Relaxed)
     }
 
     /// How many calls are running: begun, and neither dropped nor read to their end.
@@ -68,8 +121,42 @@ impl FakeProvider {
         self.in_flight.subscribe()
     }
 
+    /// The lines of a log from there on, as they come.
+    fn follow(&self, function: FunctionName, next: usize) -> impl Stream<Item = Result<LogLine>> + use<> {
+        let reader = (self.logged.subscribe(), Arc::clone(&self.logs), function, next);
+        stream::unfold(reader, async |(mut logged, logs, function, next)| {
+            loop {
+                let line = lock(&logs).get(&function).and_then(|lines| lines.get(next).cloned());
+                if let Some(line) = line {
+                    return Some((Ok(line), (logged, logs, function, next + 1)));
+                }
+                logged.changed().await.ok()?;
+            }
+        })
+    }
+
     fn failure(&self) -> Result<()> {
         lock(&self.failures).pop_front().map_or(Ok(()), Err)
+    }
+
+    fn checked(&self, spec: &FunctionSpec) -> Result<FunctionName> {
+        let name = spec.name()?;
+        self.check_namespace(name.namespace())?;
+        spec.image()?;
+        spec.memory_limit()?;
+        for secret in &spec.secrets {
+            if !lock(&self.secrets).contains_key(&SecretName::new(secret, name.namespace())?) {
+                return Err(Error::invalid("no-such-secret", format!("unable to find secret: {secret}")));
+            }
+        }
+        Ok(name)
+    }
+
+    fn check_namespace(&self, namespace: &str) -> Result<()> {
+        if lock(&self.namespaces).contains_key(namespace) {
+            return Ok(());
+        }
+        Err(Error::invalid("no-such-namespace", format!("namespace {namespace:?} does not exist")))
     }
 }
 
@@ -77,7 +164,7 @@ impl FakeProvider {
 impl Provider for FakeProvider {
     async fn deploy(&self, spec: FunctionSpec) -> Result<Deployed> {
         self.failure()?;
-        let name = checked(&spec)?;
+        let name = self.checked(&spec)?;
         let mut functions = lock(&self.functions);
         if functions.contains_key(&name) {
             return Err(Error::AlreadyExists(format!("function {name} already exists")));
@@ -88,7 +175,7 @@ impl Provider for FakeProvider {
 
     async fn update(&self, spec: FunctionSpec) -> Result<Deployed> {
         self.failure()?;
-        let name = checked(&spec)?;
+        let name = self.checked(&spec)?;
         let mut functions = lock(&self.functions);
         let old = functions.get_mut(&name).ok_or_else(|| unknown(&name))?;
         *old = FunctionStatus { created_at: old.created_at, ..status_of(spec) };
@@ -102,7 +189,7 @@ impl Provider for FakeProvider {
 
     async fn list(&self, namespace: &str) -> Result<Vec<FunctionStatus>> {
         self.failure()?;
-        check_namespace(namespace)?;
+        self.check_namespace(namespace)?;
         let listed = |status: &&FunctionStatus| status.spec.namespace == namespace;
         let mut found: Vec<_> = lock(&self.functions).values().filter(listed).cloned().collect();
         found.sort_by(|one, other| one.name.cmp(&other.name));
@@ -110,6 +197,7 @@ impl Provider for FakeProvider {
     }
 
     async fn status(&self, function: &FunctionName) -> Result<FunctionStatus> {
+        self.status_asked.fetch_add(1, Ordering::Relaxed);
         self.failure()?;
         lock(&self.functions).get(function).cloned().ok_or_else(|| unknown(function))
     }
@@ -137,7 +225,97 @@ impl Provider for FakeProvider {
 
     async fn namespaces(&self) -> Result<Vec<String>> {
         self.failure()?;
-        Ok(NAMESPACES.map(str::to_owned).to_vec())
+        Ok(lock(&self.namespaces).keys().cloned().collect())
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Namespace> {
+        self.failure()?;
+        lock(&self.namespaces).get(name).cloned().ok_or_else(|| no_namespace(name))
+    }
+
+    async fn create_namespace(&self, namespace: Namespace) -> Result<()> {
+        self.failure()?;
+        namespace.check()?;
+        match lock(&self.namespaces).entry(namespace.name.clone()) {
+            Entry::Occupied(_) => {
+                Err(Error::AlreadyExists(format!("namespace {} already exists", namespace.name)))
+            }
+            Entry::Vacant(place) => {
+                place.insert(namespace);
+                Ok(())
+            }
+        }
+    }
+
+    async fn update_namespace(&self, namespace: Namespace) -> Result<()> {
+        self.failure()?;
+        let mut namespaces = lock(&self.namespaces);
+        let old = namespaces.get_mut(&namespace.name).ok_or_else(|| no_namespace(&namespace.name))?;
+        *old = namespace;
+        Ok(())
+    }
+
+    async fn remove_namespace(&self, name: &str) -> Result<()> {
+        self.failure()?;
+        let in_use = name == DEFAULT_NAMESPACE
+            || lock(&self.functions).keys().any(|function| function.namespace() == name);
+        if in_use {
+            return Err(Error::invalid("namespace-in-use", format!("namespace {name} is in use")));
+        }
+        lock(&self.secrets).retain(|secret, _| secret.namespace() != name);
+        lock(&self.namespaces).remove(name).map(drop).ok_or_else(|| no_namespace(name))
+    }
+
+    async fn secrets(&self, namespace: &str) -> Result<Vec<SecretName>> {
+        self.failure()?;
+        self.check_namespace(namespace)?;
+        let secrets = lock(&self.secrets);
+        Ok(secrets.keys().filter(|secret| secret.namespace() == namespace).cloned().collect())
+    }
+
+    async fn create_secret(&self, name: &SecretName, value: SecretValue) -> Result<()> {
+        self.failure()?;
+        self.check_namespace(name.namespace())?;
+        match lock(&self.secrets).entry(name.clone()) {
+            Entry::Occupied(_) => Err(Error::AlreadyExists(format!("secret {name} already exists"))),
+            Entry::Vacant(place) => {
+                place.insert(value);
+                Ok(())
+            }
+        }
+    }
+
+    async fn update_secret(&self, name: &SecretName, value: SecretValue) -> Result<()> {
+        self.failure()?;
+        self.check_namespace(name.namespace())?;
+        let mut secrets = lock(&self.secrets);
+        *secrets.get_mut(name).ok_or_else(|| no_secret(name))? = value;
+        Ok(())
+    }
+
+    async fn remove_secret(&self, name: &SecretName) -> Result<()> {
+        self.failure()?;
+        self.check_namespace(name.namespace())?;
+        lock(&self.secrets).remove(name).map(drop).ok_or_else(|| no_secret(name))
+    }
+
+    async fn logs(&self, query: LogQuery) -> Result<LogStream> {
+        self.failure()?;
+        let known = lock(&self.functions).contains_key(&query.function);
+        let lines = match lock(&self.logs).get(&query.function) {
+            None if !known => return Err(unknown(&query.function)),
+            lines => lines.cloned().unwrap_or_default(),
+        };
+        let known_lines = lines.len();
+        let since = |line: &LogLine| query.since.is_none_or(|since| line.timestamp >= since);
+        let mut wanted: Vec<LogLine> = lines.into_iter().filter(since).collect();
+        let tail = query.tail.map_or(usize::MAX, |tail| usize::try_from(tail).unwrap_or(usize::MAX));
+        let lines = stream::iter(wanted.split_off(wanted.len().saturating_sub(tail)).into_iter().map(Ok));
+        Ok(if query.follow {
+            lines.chain(self.follow(query.function, known_lines)).boxed()
+        } else {
+            lines.boxed()
+        })
     }
 
     async fn store_artifact(&self, module: Body, command: ModuleCommand) -> Result<StoredArtifact> {
@@ -164,7 +342,7 @@ impl Provider for FakeProvider {
             provider: "fake".into(),
             version,
             orchestration: "memory".into(),
-            details: BTreeMap::new(),
+            details: lock(&self.details).clone(),
         })
     }
 
@@ -172,8 +350,6 @@ impl Provider for FakeProvider {
         self.failure()
     }
 }
-
-const NAMESPACES: [&str; 2] = [DEFAULT_NAMESPACE, "dev"];
 
 struct Running(Arc<watch::Sender<usize>>);
 
@@ -216,19 +392,12 @@ impl http_body::Body for UntilDropped {
     }
 }
 
-fn checked(spec: &FunctionSpec) -> Result<FunctionName> {
-    let name = spec.name()?;
-    check_namespace(name.namespace())?;
-    spec.image()?;
-    spec.memory_limit()?;
-    Ok(name)
+fn no_namespace(name: &str) -> Error {
+    Error::NotFound(format!("namespace {name} not found"))
 }
 
-fn check_namespace(namespace: &str) -> Result<()> {
-    if NAMESPACES.contains(&namespace) {
-        return Ok(());
-    }
-    Err(Error::invalid("no-such-namespace", format!("namespace {namespace:?} does not exist")))
+fn no_secret(name: &SecretName) -> Error {
+    Error::NotFound(format!("secret {name} not found"))
 }
 
 fn status_of(spec: FunctionSpec) -> FunctionStatus {
@@ -241,13 +410,7 @@ fn status_of(spec: FunctionSpec) -> FunctionStatus {
         replicas: 1,
         available_replicas: 1,
         created_at: Timestamp::UNIX_EPOCH,
-        deployment: Deployment {
-            phase: Phase::Ready,
-            reason: String::new(),
-            digest: String::new(),
-            image: String::new(),
-            kind: String::new(),
-        },
+        deployment: Deployment::new(Phase::Ready),
     }
 }
 

@@ -99,6 +99,9 @@ pub const SLEEP: &str = include_str!("../guests/sleep.wat");
 /// Fills a file in /tmp until the host refuses and prints its KiB; "left over\n" if the file was there before.
 pub const TMP: &str = include_str!("../guests/tmp.wat");
 
+/// Prints its secret "token", or "none\n" if it has none.
+pub const SECRET: &str = include_str!("../guests/secret.wat");
+
 /// Prints "before\n" and traps.
 pub const TRAP: &str = include_str!("../guests/trap.wat");
 /// Runs for ever.

@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use runtime_api::{
-    Body, CallId, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Invocation, ModuleCommand, Phase,
-    Provider, Resources, Result, full,
+    Body, CallId, DEFAULT_NAMESPACE, Error, FunctionName, FunctionSpec, Invocation, LogQuery, ModuleCommand,
+    Namespace, Phase, Provider, Resources, Result, SecretName, SecretValue, full,
 };
 
 /// Runs the contract of [`Provider`] against fresh providers. `module` is WebAssembly that answers any request with 200.
@@ -19,6 +20,9 @@ pub async fn provider_suite<P: Provider + ?Sized>(make: impl AsyncFn() -> Arc<P>
     removes(&Subject::new(make().await, module).await).await;
     knows_itself(&Subject::new(make().await, module).await).await;
     keeps_only_modules(&Subject::new(make().await, module).await).await;
+    keeps_namespaces_apart(&Subject::new(make().await, module).await).await;
+    keeps_secrets(&Subject::new(make().await, module).await).await;
+    tells_logs_of_what_exists(&Subject::new(make().await, module).await).await;
 }
 
 async fn deploys_once<P: Provider + ?Sized>(subject: &Subject<P>) {
@@ -133,6 +137,90 @@ async fn keeps_only_modules<P: Provider + ?Sized>(subject: &Subject<P>) {
     let command = ModuleCommand { args: vec!["\0".into()], env: Vec::new() };
     assert_invalid(subject.provider.store_artifact(full(subject.module.clone()), command).await);
     assert_invalid(subject.provider.store_artifact(full("no module"), ModuleCommand::default()).await);
+}
+
+async fn keeps_namespaces_apart<P: Provider + ?Sized>(subject: &Subject<P>) {
+    let staff = |value: &str| Namespace {
+        name: "staff".into(),
+        labels: BTreeMap::from([("openfaas".into(), value.into())]),
+        annotations: BTreeMap::from([("owner".into(), "a\nb".into())]),
+    };
+    let provider = &subject.provider;
+    assert_not_found(provider.namespace("staff").await);
+    assert_not_found(provider.update_namespace(staff("1")).await);
+    assert_not_found(provider.remove_namespace("staff").await);
+    provider.create_namespace(staff("1")).await.unwrap();
+    assert!(matches!(provider.create_namespace(staff("1")).await, Err(Error::AlreadyExists(_))));
+    provider.update_namespace(staff("2")).await.unwrap();
+    assert_eq!(provider.namespace("staff").await.unwrap(), staff("2"));
+    assert!(provider.namespaces().await.unwrap().is_sorted());
+    assert_invalid(provider.create_namespace(Namespace { name: "Not one".into(), ..staff("1") }).await);
+
+    subject.deploy("hello").await;
+    provider.deploy(FunctionSpec { namespace: "staff".into(), ..subject.spec("hello") }).await.unwrap();
+    assert_eq!(provider.list("staff").await.unwrap().len(), 1);
+    provider.remove(&FunctionName::new("hello", "").unwrap()).await.unwrap();
+    assert_eq!(provider.list("staff").await.unwrap().len(), 1);
+    assert_invalid(provider.remove_namespace("staff").await);
+    assert_invalid(provider.remove_namespace(DEFAULT_NAMESPACE).await);
+    provider.remove(&FunctionName::new("hello", "staff").unwrap()).await.unwrap();
+    provider.remove_namespace("staff").await.unwrap();
+    assert_invalid(provider.list("staff").await);
+    assert!(!provider.namespaces().await.unwrap().iter().any(|one| one == "staff"));
+}
+
+async fn keeps_secrets<P: Provider + ?Sized>(subject: &Subject<P>) {
+    let provider = &subject.provider;
+    let secret = |name: &str, namespace: &str| SecretName::new(name, namespace).unwrap();
+    let value = |bytes: &[u8]| SecretValue::new(bytes).unwrap();
+    let namespace = Namespace { name: "staff".into(), ..Namespace::default() };
+    provider.create_namespace(namespace.clone()).await.unwrap();
+
+    assert_not_found(provider.update_secret(&secret("b", ""), value(b"x")).await);
+    assert_not_found(provider.remove_secret(&secret("b", "")).await);
+    for name in ["b", "a.pem"] {
+        provider.create_secret(&secret(name, ""), value(b"\0x\n")).await.unwrap();
+    }
+    assert!(matches!(
+        provider.create_secret(&secret("b", ""), value(b"")).await,
+        Err(Error::AlreadyExists(_))
+    ));
+    provider.update_secret(&secret("b", ""), value(b"")).await.unwrap();
+    provider.create_secret(&secret("b", "staff"), value(b"y")).await.unwrap();
+    assert_eq!(provider.secrets(DEFAULT_NAMESPACE).await.unwrap(), [secret("a.pem", ""), secret("b", "")]);
+    assert_eq!(provider.secrets("staff").await.unwrap(), [secret("b", "staff")]);
+    for nowhere in [secret("b", "no-such")] {
+        assert_invalid(provider.create_secret(&nowhere, value(b"x")).await);
+        assert_invalid(provider.secrets(nowhere.namespace()).await);
+    }
+
+    let wants = |secret: &str| FunctionSpec { secrets: vec![secret.into()], ..subject.spec("hello") };
+    for missing in ["no-such", "../b", ""] {
+        assert_invalid(provider.deploy(wants(missing)).await);
+    }
+    provider.deploy(wants("a.pem")).await.unwrap();
+    assert_eq!(provider.status(&name("hello")).await.unwrap().spec.secrets, ["a.pem"]);
+    provider.remove_secret(&secret("a.pem", "")).await.unwrap();
+    assert_eq!(subject.invoke("hello").await.unwrap(), 200);
+    provider.remove_namespace("staff").await.unwrap();
+    provider.create_namespace(namespace).await.unwrap();
+    assert_eq!(provider.secrets("staff").await.unwrap(), []);
+}
+
+async fn tells_logs_of_what_exists<P: Provider + ?Sized>(subject: &Subject<P>) {
+    let query = LogQuery {
+        function: name("hello"),
+        instance: String::new(),
+        tail: Some(10),
+        since: None,
+        follow: false,
+    };
+    assert_not_found(subject.provider.logs(query.clone()).await.map(drop));
+    subject.deploy("hello").await;
+    let mut lines = subject.provider.logs(query).await.unwrap();
+    while let Some(line) = lines.next().await {
+        assert_eq!(line.unwrap().name, "hello");
+    }
 }
 
 /// A provider, and a module that it has in store.

@@ -19,6 +19,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::{
+    access::Access,
     guest::{Failure, Guest},
     guest_log::GuestLog,
     pool::panicked,
@@ -35,7 +36,7 @@ const ONE_PIECE_BYTES: usize = 256 << 10;
 const MAX_HEADERS: usize = 100;
 
 pub(crate) fn failed(code: &'static str, message: &str) -> Error {
-    Error::FunctionFailed { code, message: message.into(), source: None }
+    Error::FunctionFailed { code: code.into(), message: message.into(), source: None }
 }
 
 /// Takes what the guest has written by now. If that is all, it goes out in one piece with its length.
@@ -43,6 +44,7 @@ pub(crate) async fn respond(
     head: http::Response<HyperOutgoingBody>,
     guest: Guest,
     tails: TaskTracker,
+    access: Option<Access>,
 ) -> Result<Response> {
     let (parts, body) = head.into_parts();
     if parts.status.is_informational() {
@@ -57,6 +59,9 @@ pub(crate) async fn respond(
     let gathered = poll_fn(|cx| Poll::Ready(rest.gather(&mut first, cx))).await;
     let whole = gathered?;
     let body = if whole {
+        if let Some(access) = access {
+            access.answered(parts.status, first.len() as u64);
+        }
         full(first.freeze())
     } else {
         if !first.is_empty() {
@@ -64,7 +69,8 @@ pub(crate) async fn respond(
         }
         let length = parts.headers.get(CONTENT_LENGTH);
         let left_bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Streamed::start(rest, left_bytes).boxed_unsync()
+        let access = access.map(|access| (access, parts.status));
+        Streamed::start(rest, left_bytes, access).boxed_unsync()
     };
     Ok(http::Response::from_parts(parts, body))
 }
@@ -224,12 +230,16 @@ struct Streamed {
     rest: Arc<Mutex<Rest>>,
     /// Bytes until the length that the head promised.
     left_bytes: Option<u64>,
+    /// Bytes that were read.
+    sent_bytes: u64,
+    /// What the log is told at the end.
+    access: Option<(Access, StatusCode)>,
     _timer: Option<AbortOnDropHandle<()>>,
 }
 
 impl Streamed {
     /// A reader that takes its time does not lengthen the guest's: a timer ends the guest when nobody polls it.
-    fn start(rest: Rest, left_bytes: Option<u64>) -> Self {
+    fn start(rest: Rest, left_bytes: Option<u64>, access: Option<(Access, StatusCode)>) -> Self {
         let deadline = rest.guest.as_ref().map(|guest| guest.deadline);
         let tails = rest.tails.clone();
         let rest = Arc::new(Mutex::new(rest));
@@ -247,7 +257,7 @@ impl Streamed {
                 }
             }))
         });
-        Self { rest, left_bytes, _timer: timer }
+        Self { rest, left_bytes, sent_bytes: 0, access, _timer: timer }
     }
 }
 
@@ -271,6 +281,7 @@ impl http_body::Body for Streamed {
         if let Poll::Ready(Ok(Some(frame))) = &next {
             let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.left_bytes = self.left_bytes.map(|left| left.saturating_sub(sent));
+            self.sent_bytes += sent;
         }
         if let Poll::Ready(Err(error)) = &next
             && !matches!(error, Error::TimedOut(_))
@@ -291,5 +302,9 @@ impl Drop for Streamed {
         }
         // At once, and not when the timer is gone.
         rest.guest = None;
+        drop(rest);
+        if let Some((access, status)) = self.access.take() {
+            access.answered(status, self.sent_bytes);
+        }
     }
 }

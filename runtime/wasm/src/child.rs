@@ -103,7 +103,7 @@ fn answer(outcome: Result<Report, Refusal>) -> Answer {
     match outcome {
         Ok(report) => Answer::Compiled(report),
         Err(Refusal { error: Error::Invalid { code, message }, lasting }) => {
-            Answer::Rejected { rejection: Rejection { code: code.to_owned(), message }, lasting }
+            Answer::Rejected { rejection: Rejection { code: code.into_owned(), message }, lasting }
         }
         Err(Refusal { error: Error::Internal(cause), .. }) => Answer::Failed(cause.to_string()),
         Err(Refusal { error, .. }) => Answer::Failed(error.to_string()),
@@ -151,7 +151,8 @@ impl Work {
         let input = File::open(&job.input).map_err(Error::internal)?;
         let input_bytes = input.metadata().map_err(Error::internal)?.len();
         let output = File::create_new(&job.output).map_err(Error::internal)?;
-        jail::limit_cpu(jail::cpu_seconds(input_bytes)).map_err(Error::internal)?;
+        let cpu_seconds = failpoint::limit(failpoint::CPU_SECONDS, jail::cpu_seconds(input_bytes));
+        jail::limit_cpu(cpu_seconds).map_err(Error::internal)?;
         // Before there is a second thread, which would stay outside.
         let landlock = jail::shut_files();
         let engine = Engine::with_shape(Shape { slots: 1, ..job.shape })?;

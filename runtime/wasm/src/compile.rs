@@ -1,11 +1,10 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     error::Error as _,
     ffi::OsString,
     io,
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::Stdio,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +13,6 @@ use std::{
 };
 
 use runtime_api::{Artifact, Digest, Error, Result, Stored};
-use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -24,17 +22,15 @@ use tokio::{
 
 use crate::{
     cache::{Cache, CheckedCode, disk_error, is_scarce, open_regular},
-    child::{Answer, DAMAGED, Job, Rejection, Report, Told, crashed, too_costly, too_large},
+    child::{Answer, DAMAGED, Job, Rejection, Report, Told, too_large},
     code::Code,
+    ended::{COMPILE_TIME, Ended},
     engine::{Engine, boxed, overloaded},
     failpoint,
     inspect::World,
     loaded::{CodeLimits, CodeUsage, LoadedCode, SharedCode, estimate},
     rejected::Rejected,
 };
-
-/// Time that one compilation may take; the largest honest modules need half a minute of an idle core.
-const COMPILE_TIME: Duration = Duration::from_secs(300);
 
 /// A disk with less free space than this is full.
 const FULL_BYTES: u64 = 1 << 20;
@@ -165,7 +161,8 @@ impl Compiler {
     /// Makes sure that a module's machine code lies ready, compiling it if it must.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the module cannot run here, with the reason.
+    /// [`Error::Invalid`] when the module cannot run here, with the reason; [`Error::StorageFull`] when the disk has no room
+    /// for its code.
     pub async fn compile(self: &Arc<Self>, artifact: &Artifact) -> Result<CompiledModule> {
         let alone = self.alone(artifact.digest).await;
         let Report { world, memory_bytes } =
@@ -181,7 +178,8 @@ impl Compiler {
     /// Loads a module's code, once for all who wait for it.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the kernel lacks room for it, also after some other code was dropped.
+    /// [`Error::Overloaded`] when the kernel lacks room for it, also after some other code was dropped. Where it must be
+    /// compiled again, what [`compile`](Self::compile) answers.
     pub(crate) async fn load(
         self: &Arc<Self>,
         artifact: &Artifact,
@@ -222,6 +220,7 @@ impl Compiler {
             shared.set(code.clone(), file_bytes, Instant::now());
             Ok(code)
         };
+        let _timer = self.engine.metrics().code_load_seconds.start_timer();
         self.checked(artifact, alone, load).await
     }
 
@@ -233,6 +232,7 @@ impl Compiler {
         work: impl Fn(CheckedCode) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
         if let Some(done) = self.open_checked(artifact.digest, &alone, work.clone()).await? {
+            self.engine.metrics().code_cache_hits.inc();
             return Ok(done);
         }
         self.not_rejected(artifact.digest, &alone).await?;
@@ -286,13 +286,14 @@ impl Compiler {
             shape: self.engine.shape(),
         };
         tracing::info!(digest = %artifact.digest, size_bytes = artifact.size_bytes, "compiling");
+        let timer = self.engine.metrics().compile_seconds.start_timer();
         let ended = self.spawn(&job).await?;
+        timer.observe_duration();
         self.compiled.fetch_add(1, Ordering::Relaxed);
         failpoint::passed("child-ended");
-        let answer = ended
-            .answer(&job.answer, &self.engine.facts())
-            .map_err(|error| for_want_of_room(folder.path(), error))?;
-        let report = match answer {
+        let told = read_answer(&job.answer);
+        self.log(&ended, told.as_ref());
+        let report = match ended.answer(told.map(|told| told.answer)) {
             Answer::Compiled(report) => report,
             Answer::Rejected { rejection, lasting } => {
                 if lasting {
@@ -312,6 +313,27 @@ impl Compiler {
             inserted
         };
         tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(disk_error)
+    }
+
+    /// What an operator may want to know of a compiling process, however it ended.
+    fn log(&self, ended: &Ended, told: Option<&Told>) {
+        let last_words = ended.last_words.as_str();
+        match ended.status {
+            Some(status) if !status.success() => {
+                tracing::warn!(%status, last_words, "a compiler process died");
+            }
+            _ if !last_words.is_empty() => {
+                tracing::warn!(last_words, "a compiler process has something to say");
+            }
+            _ => {}
+        }
+        let facts = self.engine.facts();
+        if let Some(walls) = told.and_then(|told| told.walls.as_ref())
+            && walls.facts().iter().any(|(name, walls)| facts.get(name) != Some(walls))
+        {
+            // Not what was found at the start, and told then.
+            walls.warn();
+        }
     }
 
     /// A module that was rejected lately is rejected again without being looked at.
@@ -382,66 +404,6 @@ fn for_want_of_room(folder: &Path, error: Error) -> Error {
 /// Held by whoever works on the files of one digest.
 type Alone = Arc<OwnedMutexGuard<()>>;
 
-/// How a compiling process ended; `None` when its time was over.
-struct Ended {
-    status: Option<ExitStatus>,
-    last_words: String,
-}
-
-impl Ended {
-    /// What it found, if it came to its end. One that did not is the module's fault where a limit or a crash ended it.
-    fn answer(&self, path: &Path, facts: &BTreeMap<String, String>) -> Result<Answer> {
-        let Some(status) = self.status else {
-            let seconds = COMPILE_TIME.as_secs();
-            return rejected(too_costly(&format!("it was not done within {seconds} s")), false);
-        };
-        if status.success() {
-            let told =
-                read_answer(path).ok_or_else(|| Error::internal("the compiler process left no answer"))?;
-            if !self.last_words.is_empty() {
-                tracing::warn!(last_words = self.last_words, "a compiler process has something to say");
-            }
-            if let Some(walls) = told.walls
-                && walls.facts().iter().any(|(name, walls)| facts.get(name) != Some(walls))
-            {
-                // Not what was found at the start, and told then.
-                walls.warn();
-            }
-            return Ok(told.answer);
-        }
-        tracing::warn!(%status, last_words = self.last_words, "a compiler process died");
-        let signal = status.signal().and_then(Signal::from_named_raw);
-        let error = match signal {
-            Some(Signal::XCPU) => too_costly("it took too much processor time"),
-            Some(Signal::XFSZ) => too_costly("its machine code is too large"),
-            Some(Signal::ABORT) if self.last_words.contains(OUT_OF_MEMORY) => {
-                too_costly("it took too much memory")
-            }
-            Some(
-                signal @ (Signal::ABORT
-                | Signal::BUS
-                | Signal::FPE
-                | Signal::ILL
-                | Signal::SEGV
-                | Signal::TRAP),
-            ) => crashed(&format!("it ended with signal {}", signal.as_raw())),
-            // Somebody else ended it, or the machine is out of memory.
-            _ => return Err(Error::internal(format!("the compiler process died: {status}"))),
-        };
-        // A crash may be due to the machine.
-        let lasting = error.code() == too_costly("").code();
-        rejected(error, lasting)
-    }
-}
-
-/// What Rust's allocator says as it aborts.
-const OUT_OF_MEMORY: &str = "memory allocation of";
-
-fn rejected(error: Error, lasting: bool) -> Result<Answer> {
-    let rejection = Rejection { code: error.code().to_owned(), message: error.to_string() };
-    Ok(Answer::Rejected { rejection, lasting })
-}
-
 fn read_answer(path: &Path) -> Option<Told> {
     let answer = io::Read::take(open_regular(path).ok()?, MAX_ANSWER_BYTES);
     serde_json::from_reader(answer).ok()
@@ -449,7 +411,7 @@ fn read_answer(path: &Path) -> Option<Told> {
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
-        Self::Invalid { code: known_code(&rejection.code), message: rejection.message }
+        Self::Invalid { code: known_code(&rejection.code).into(), message: rejection.message }
     }
 }
 

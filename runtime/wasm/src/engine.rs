@@ -16,9 +16,11 @@ use tokio::{
 };
 
 use crate::{
+    filesystem,
     instance::State,
     jail::Walls,
     long::LongThreads,
+    metrics::Metrics,
     preview1::{self, Process},
     shape::Shape,
     spill::Spill,
@@ -85,6 +87,7 @@ struct Inner {
     memory: Arc<Budget>,
     spill: Arc<Spill>,
     long_threads: LongThreads,
+    metrics: Metrics,
 }
 
 impl Engine {
@@ -140,6 +143,7 @@ impl Engine {
         preview1::link(&mut core).map_err(boxed)?;
         let mut component = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(boxed)?;
+        filesystem::link(&mut component).map_err(boxed)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component).map_err(boxed)?;
         start_clock(&wasmtime)?;
         Ok(Self {
@@ -154,8 +158,14 @@ impl Engine {
                 memory: Arc::new(Budget::new(config.memory_budget_bytes)),
                 spill: Spill::new(config.spill_directory.clone(), config.spill_budget_bytes),
                 long_threads,
+                metrics: Metrics::new().map_err(Error::internal)?,
             }),
         })
+    }
+
+    /// What is measured.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// What was found to suit this machine, and what it can enforce, for operators.
@@ -215,6 +225,7 @@ impl Engine {
             return Ok(Slot { _share: share, _slot: slot });
         }
         let _waiting = Waiting::enter(&inner.waiting)?;
+        let _timer = inner.metrics.instance_wait_seconds.start_timer();
         let both = async {
             Some((share.clone().acquire_owned().await.ok()?, inner.slots.clone().acquire_owned().await.ok()?))
         };

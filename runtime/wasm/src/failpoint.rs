@@ -1,4 +1,4 @@
-//! Where a test can have the process killed.
+//! Where a test can have the process killed, or a limit of it lowered.
 
 /// A step is done.
 #[cfg(not(test))]
@@ -15,4 +15,23 @@ pub(crate) fn passed(step: &str) {
     if std::env::var_os(KILL_AT).is_some_and(|kill_at| kill_at == step) {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
     }
+}
+
+/// What lowers the processor time of a compilation, in seconds.
+pub(crate) const CPU_SECONDS: &str = "FAWN_TEST_CPU_SECONDS";
+
+/// What lowers the memory of a compilation, in bytes.
+pub(crate) const MEMORY_BYTES: &str = "FAWN_TEST_MEMORY_BYTES";
+
+/// A limit.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn limit(_name: &str, given: u64) -> u64 {
+    given
+}
+
+/// A limit, or less where a test says so in the variable of that name.
+#[cfg(test)]
+pub(crate) fn limit(name: &str, given: u64) -> u64 {
+    std::env::var(name).map_or(given, |lowered| given.min(lowered.parse().unwrap()))
 }

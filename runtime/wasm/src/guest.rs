@@ -12,7 +12,12 @@ use tokio::time::{Instant, Timeout, timeout_at};
 
 use wasmtime::Store;
 
-use crate::{guest_log::GuestLog, instance::State, long::Run, pool::Room};
+use crate::{
+    guest_log::{GuestLog, report},
+    instance::State,
+    long::Run,
+    pool::Room,
+};
 
 /// A running guest, with all that its call holds. Dropping it ends it.
 pub(crate) struct Guest {
@@ -102,9 +107,9 @@ impl Guest {
 
 fn trapped(error: &wasmtime::Error) -> Error {
     Error::FunctionFailed {
-        code: "guest-trap",
+        code: "guest-trap".into(),
         message: "the function trapped".into(),
         // With all its causes, of which a chain of errors would tell the first alone.
-        source: Some(format!("{error:?}").into()),
+        source: Some(report(format_args!("{error:?}")).into()),
     }
 }

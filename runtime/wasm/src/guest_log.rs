@@ -1,9 +1,10 @@
-//! What guests write for their authors, as events with the function and the call.
+//! What guests write for their authors, as events with the function and the call, and in the function's log.
 
 use std::{
     error::Error as _,
+    fmt::{self, Write},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError},
 };
 
+use crate::function_log::{FunctionLog, LogEvent};
+
 /// What one call may log, in bytes; the rest is dropped, and that is said.
 const MAX_CALL_BYTES: usize = 64 << 10;
 
@@ -23,6 +26,15 @@ const LINE_COST_BYTES: usize = 32;
 
 /// The longest line; longer ones are broken.
 const MAX_LINE_BYTES: usize = 4 << 10;
+
+/// The longest report of why a call failed: a guest chooses the names in a trap's backtrace, and their length.
+const MAX_REPORT_BYTES: usize = 8 << 10;
+
+/// What remains for a report where a call has logged all that it may: the first words say what it was.
+const MIN_REPORT_BYTES: usize = 512;
+
+/// Said once, and then no more of the call's output is looked at.
+const REST_DROPPED: &str = "the rest of this call's output is dropped";
 
 /// Where one call's output for its author goes.
 #[derive(Clone)]
@@ -33,6 +45,8 @@ pub(crate) struct GuestLog {
 struct CallLog {
     function: FunctionName,
     call_id: CallId,
+    /// The function's log, where somebody keeps it.
+    kept: Option<Arc<FunctionLog>>,
     left_bytes: Mutex<usize>,
 }
 
@@ -44,10 +58,11 @@ impl CallLog {
 }
 
 impl GuestLog {
-    pub(crate) fn new(function: &FunctionName, call_id: &CallId) -> Self {
+    pub(crate) fn new(function: &FunctionName, call_id: &CallId, kept: Option<Arc<FunctionLog>>) -> Self {
         let call = CallLog {
             function: function.clone(),
             call_id: call_id.clone(),
+            kept,
             left_bytes: Mutex::new(MAX_CALL_BYTES),
         };
         Self { call: Arc::new(call) }
@@ -63,14 +78,41 @@ impl GuestLog {
         Lines { call: self.call.clone(), name, line: Vec::new() }
     }
 
+    /// Tells that a command is about to run.
+    pub(crate) fn forking(&self, start: Instant) {
+        if let Some(kept) = &self.call.kept {
+            kept.push_at(start, LogEvent::Forking);
+        }
+    }
+
+    /// Tells that a command has answered.
+    pub(crate) fn wrote(&self, bytes: u64, start: Instant, took: Duration) {
+        if let Some(kept) = &self.call.kept {
+            kept.push_at(start + took, LogEvent::Wrote { bytes, took });
+        }
+    }
+
     /// Tells why a command trapped, whose answer says only that it did.
     pub(crate) fn trapped(&self, error: &wasmtime::Error) {
         let CallLog { function, call_id, .. } = &*self.call;
-        tracing::warn!(%function, %call_id, cause = %format_args!("{error:?}"), "function trapped");
+        let report = self.report(format_args!("the function trapped: {error:?}"));
+        tracing::warn!(%function, %call_id, cause = report, "function trapped");
+        self.keep(|| LogEvent::Failed(report));
     }
 
-    /// Tells of a call that was stopped.
+    /// Tells of a command that was stopped.
+    pub(crate) fn killed(&self, args: &[String], limit: Duration) {
+        self.keep(|| LogEvent::KilledCommand { command: args.join(" ") });
+        self.warn_late(limit);
+    }
+
+    /// Tells of a handler that was stopped.
     pub(crate) fn late(&self, limit: Duration) {
+        self.keep(|| LogEvent::KilledHandler { limit });
+        self.warn_late(limit);
+    }
+
+    fn warn_late(&self, limit: Duration) {
         let CallLog { function, call_id, .. } = &*self.call;
         tracing::warn!(%function, %call_id, ?limit, "function was stopped at its deadline");
     }
@@ -78,8 +120,69 @@ impl GuestLog {
     /// Tells of a failure that came too late for the answer's status.
     pub(crate) fn failed(&self, error: &Error) {
         let CallLog { function, call_id, .. } = &*self.call;
-        let cause = error.source().map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(%function, %call_id, %error, cause, "function failed after its answer began");
+        let report = self.report(format_args!("{}", WithCauses(error)));
+        tracing::warn!(%function, %call_id, cause = report, "function failed after its answer began");
+        self.keep(|| LogEvent::Failed(report));
+    }
+
+    /// A report, as long as what the call may still log.
+    fn report(&self, text: fmt::Arguments<'_>) -> String {
+        let mut left = self.call.left_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (report, cost) = cut(text, (*left).clamp(MIN_REPORT_BYTES, MAX_REPORT_BYTES));
+        *left = left.saturating_sub(cost);
+        report
+    }
+
+    fn keep(&self, event: impl FnOnce() -> LogEvent) {
+        if let Some(kept) = &self.call.kept {
+            kept.push(event());
+        }
+    }
+}
+
+/// What there is to say of a failure that a guest has a part in, and so in its length.
+pub(crate) fn report(text: fmt::Arguments<'_>) -> String {
+    cut(text, MAX_REPORT_BYTES).0
+}
+
+/// The beginning of a text, of which each line costs as one that a guest writes, and what it cost. What is more is not
+/// even made.
+fn cut(text: fmt::Arguments<'_>, most_bytes: usize) -> (String, usize) {
+    let mut cut = Cut { text: String::new(), left_bytes: most_bytes };
+    if cut.write_fmt(text).is_err() {
+        cut.text.push_str(" [cut]");
+    }
+    (cut.text, most_bytes - cut.left_bytes)
+}
+
+struct Cut {
+    text: String,
+    left_bytes: usize,
+}
+
+impl Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            let cost = if char == '\n' { LINE_COST_BYTES } else { char.len_utf8() };
+            self.left_bytes = self.left_bytes.checked_sub(cost).ok_or(fmt::Error)?;
+            self.text.push(char);
+        }
+        Ok(())
+    }
+}
+
+/// An error and all that it came from.
+pub(crate) struct WithCauses<'a>(pub(crate) &'a Error);
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }
 
@@ -119,7 +222,7 @@ impl Lines {
 
     fn emit(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let CallLog { function, call_id, left_bytes } = &*self.call;
+        let CallLog { function, call_id, kept, left_bytes } = &*self.call;
         let mut left = left_bytes.lock().unwrap_or_else(PoisonError::into_inner);
         if *left == 0 {
             return;
@@ -128,7 +231,13 @@ impl Lines {
         let text = printable(&line);
         tracing::info!(target: "guest", %function, %call_id, stream = self.name, "{text}");
         if *left == 0 {
-            tracing::warn!(target: "guest", %function, %call_id, "the rest of this call's output is dropped");
+            tracing::warn!(target: "guest", %function, %call_id, "{REST_DROPPED}");
+        }
+        if let Some(kept) = kept {
+            kept.push(LogEvent::Line { stream: self.name, text });
+            if *left == 0 {
+                kept.push(LogEvent::Failed(REST_DROPPED.into()));
+            }
         }
     }
 }
@@ -191,6 +300,33 @@ impl Pollable for LogStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function_log::{LogEnd, LogQueue, LogStyle};
+
+    fn log() -> (GuestLog, Arc<FunctionLog>) {
+        let (function, style) =
+            (FunctionName::parse("f").unwrap(), LogStyle { prefix: false, call_id: false });
+        let kept = LogQueue::default().log(function.clone(), style, LogEnd::default());
+        (GuestLog::new(&function, &CallId::new("1"), Some(kept.clone())), kept)
+    }
+
+    #[test]
+    fn a_report_is_cut_and_is_a_part_of_what_a_call_may_log() {
+        let (log, kept) = log();
+        for name in ["x".repeat(1 << 20), "x\n".repeat(1 << 20)] {
+            log.trapped(&wasmtime::Error::msg(name));
+        }
+        let charged = MAX_CALL_BYTES - *log.call.left_bytes.lock().unwrap();
+        assert!((2 * MAX_REPORT_BYTES - 64..=2 * MAX_REPORT_BYTES).contains(&charged), "{charged}");
+        log.lines("stderr").write(&b"line\n".repeat(MAX_CALL_BYTES));
+        kept.take();
+        log.trapped(&wasmtime::Error::msg("x".repeat(1 << 20)));
+        let (entries, _) = kept.take();
+        let LogEvent::Failed(text) = &entries[0].event else { panic!("{entries:?}") };
+        assert!(text.starts_with("the function trapped: xxx") && text.ends_with(" [cut]"));
+        assert!(text.len() < MIN_REPORT_BYTES + 10, "{}", text.len());
+        assert!(report(format_args!("{}", "x\n".repeat(10_000))).lines().count() < 1 + MAX_REPORT_BYTES / 32);
+        assert_eq!(report(format_args!("a\nb")), "a\nb");
+    }
 
     #[test]
     fn control_characters_are_shown_and_not_obeyed() {

@@ -20,9 +20,10 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
+    access::Access,
     answer::{NO_RESPONSE, failed, respond},
     guest::{Failure, Guest, Returned},
-    guest_log::GuestLog,
+    guest_log::{GuestLog, report},
     instance::{State, new_store},
     pool::Call,
 };
@@ -40,10 +41,11 @@ pub(crate) async fn call(call: Call, pre: &ProxyPre<State>, invocation: Invocati
         host.insert(HeaderValue::from_static("localhost"));
     }
     let start = call.start;
-    let log = GuestLog::new(&function, &call_id);
+    let log = GuestLog::new(&function, &call_id, call.pool.log().cloned());
+    let access = Access::of(&call, &request, &call_id);
     let mut wasi = WasiCtxBuilder::new();
     wasi.envs(&call.pool.settings.env).stdout(log.stream("stdout")).stderr(log.stream("stderr"));
-    let mut store = new_store(call.engine(), &call.pool.settings.limits, wasi);
+    let mut store = new_store(call.engine(), &call.pool.settings.limits, call.secrets(), wasi);
 
     let (send_head, mut head) = oneshot::channel();
     let request = store
@@ -79,7 +81,7 @@ pub(crate) async fn call(call: Call, pre: &ProxyPre<State>, invocation: Invocati
             timed_out()
         }
         (Some(Failure::Error(error)), _) => return Err(error),
-        (None, Some(Ok(head))) => match respond(head, guest, tails).await {
+        (None, Some(Ok(head))) => match respond(head, guest, tails, access).await {
             Err(Error::TimedOut(_)) => timed_out(),
             answered => answered?,
         },
@@ -107,9 +109,9 @@ fn bad_request(error: wasmtime::Error) -> Error {
 
 fn gave_up(code: &ErrorCode) -> Error {
     Error::FunctionFailed {
-        code: "guest-error",
+        code: "guest-error".into(),
         message: "the function answered with an error".into(),
-        source: Some(format!("response-outparam was set to {code:?}").into()),
+        source: Some(report(format_args!("response-outparam was set to {code:?}")).into()),
     }
 }
 

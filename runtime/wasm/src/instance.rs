@@ -13,6 +13,7 @@ use crate::{
     engine::{Budget, Engine, overloaded},
     long::give_way,
     outgoing,
+    secrets::Directory,
 };
 
 /// Resources that one call may hold. A guest needs a handful, but JavaScript's keeps one for each piece of a stream
@@ -43,14 +44,21 @@ pub struct Limits {
 /// What a store holds: the guest's view of the world, and what it has used of its limits.
 pub(crate) struct State {
     wasi: WasiCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
+    /// None for a function that names no secrets.
+    pub(crate) secrets: Option<Directory>,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     pub(crate) usage: Usage,
 }
 
 /// A fresh sandbox for one call.
-pub(crate) fn new_store(engine: &Engine, limits: &Limits, mut wasi: WasiCtxBuilder) -> Store<State> {
+pub(crate) fn new_store(
+    engine: &Engine,
+    limits: &Limits,
+    secrets: Option<Directory>,
+    mut wasi: WasiCtxBuilder,
+) -> Store<State> {
     let policy = limits.egress.clone();
     let allowed = move |address: SocketAddr,
                         usage: SocketAddrUse|
@@ -69,6 +77,7 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, mut wasi: WasiCtxBuild
     let state = State {
         wasi: wasi.build(),
         table: ResourceTable::new(),
+        secrets,
         http,
         outgoing: Outgoing { policy: limits.egress.clone() },
         usage: Usage::new(engine, limits),

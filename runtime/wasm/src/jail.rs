@@ -19,6 +19,8 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint;
+
 /// Processor time that every compilation has: a small module with many calls of the host needs a second.
 const CPU_BASE_SECONDS: u64 = 5;
 
@@ -101,8 +103,9 @@ impl MemoryInUse {
     pub(crate) fn limit(mut self, instance_bytes: u64) -> io::Result<()> {
         let mut text = String::new();
         self.0.read_to_string(&mut text)?;
-        limit(Resource::As, in_use(&text, "VmSize:")? + MEMORY_BYTES)?;
-        limit(Resource::Data, in_use(&text, "VmData:")? + MEMORY_BYTES + instance_bytes)
+        let lowered = |given| failpoint::limit(failpoint::MEMORY_BYTES, given);
+        limit(Resource::As, in_use(&text, "VmSize:")? + lowered(MEMORY_BYTES))?;
+        limit(Resource::Data, in_use(&text, "VmData:")? + lowered(MEMORY_BYTES + instance_bytes))
     }
 }
 

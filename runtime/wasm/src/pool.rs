@@ -16,10 +16,13 @@ use crate::{
     code::Code,
     compile::{CompiledModule, Compiler},
     engine::{Engine, Slot, boxed},
+    function_log::{FunctionLog, LogEvent},
+    guest_log::{WithCauses, report},
     http,
     instance::Limits,
     loaded::SharedCode,
     preview1::Environment,
+    secrets::{Directory, SecretFiles},
     stdio,
 };
 
@@ -38,6 +41,8 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// Arguments of a command, its own name first.
     pub args: Vec<String>,
+    /// The secrets that it may read, if any.
+    pub secrets: Option<SecretFiles>,
     /// How a command's output becomes a response.
     pub stdio: StdioSettings,
 }
@@ -68,6 +73,7 @@ pub struct InstancePool {
     /// Whether the code is wanted in memory for this function's sake.
     holds_code: AtomicBool,
     tails: TaskTracker,
+    log: Option<Arc<FunctionLog>>,
 }
 
 impl InstancePool {
@@ -93,7 +99,19 @@ impl InstancePool {
             code,
             holds_code: AtomicBool::new(false),
             tails,
+            log: None,
         }
+    }
+
+    /// The same, with a log that calls write besides the node's own.
+    #[must_use]
+    pub fn with_log(mut self, log: Arc<FunctionLog>) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    pub(crate) fn log(&self) -> Option<&Arc<FunctionLog>> {
+        self.log.as_ref()
     }
 
     /// The module that it runs.
@@ -109,7 +127,8 @@ impl InstancePool {
     /// Loads the code, so that the first call need not.
     ///
     /// # Errors
-    /// `Overloaded` when there is no room for it, `Internal` when the code cannot be loaded.
+    /// `Overloaded` when there is no room for it, `Internal` when the code cannot be loaded; `StorageFull` when it was lost
+    /// and the disk has no room for it.
     pub async fn warm(&self) -> Result<()> {
         self.loaded(Instant::now()).await.map(drop)
     }
@@ -137,10 +156,14 @@ impl InstancePool {
     /// A panic of the host ends this call, and no other.
     ///
     /// # Errors
-    /// `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`, `Internal`.
+    /// `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`, `Internal`; `StorageFull` as [`warm`](Self::warm).
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
         let call = AssertUnwindSafe(self.call(invocation, room)).catch_unwind();
-        call.await.unwrap_or_else(|_| Err(panicked()))
+        let answer = call.await.unwrap_or_else(|_| Err(panicked()));
+        if let (Err(error @ Error::FunctionFailed { .. }), Some(log)) = (&answer, &self.log) {
+            log.push(LogEvent::Failed(report(format_args!("{}", WithCauses(error)))));
+        }
+        answer
     }
 
     async fn call(self: &Arc<Self>, invocation: Invocation, room: u64) -> Result<Response> {
@@ -160,7 +183,7 @@ impl InstancePool {
     /// instruction, to be measured.
     ///
     /// # Errors
-    /// `Internal` when the code cannot be loaded or there is no room for an instance.
+    /// `Internal` when the code cannot be loaded or there is no room for an instance; else as [`warm`](Self::warm).
     pub async fn instantiate(&self) -> Result<()> {
         let code = self.loaded(Instant::now()).await?;
         let (made, _) = code.try_out(&self.engine, &self.settings.limits, self.settings.timeout).await;
@@ -184,6 +207,7 @@ impl InstancePool {
         if let Some(code) = self.code_in_memory(now) {
             return Ok(code);
         }
+        self.engine.metrics().cold_starts.inc();
         let late = |_| {
             Error::TimedOut("the function's code was not loaded within the time allowed for the call".into())
         };
@@ -233,6 +257,11 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn engine(&self) -> &Engine {
         &self.pool.engine
+    }
+
+    /// The secrets that the function may read, as they are now.
+    pub(crate) fn secrets(&self) -> Option<Directory> {
+        self.pool.settings.secrets.as_ref().map(SecretFiles::open)
     }
 
     pub(crate) fn tails(&self) -> &TaskTracker {

@@ -1,5 +1,5 @@
 //! What a command module sees of the world (WASI preview 1): the request on standard input, the answer on standard
-//! output, arguments, variables, clocks and chance. No files and no sockets.
+//! output, arguments, variables, clocks, chance, and its secrets as files. No other files and no sockets.
 //!
 //! It behaves as Wasmtime's own host does, which the tests compare it with. Its state lies in the store itself: calls
 //! take no lock, and most allocate nothing.
@@ -8,6 +8,7 @@ mod abi;
 mod clocks;
 mod descriptors;
 mod environment;
+mod files;
 mod paths;
 mod poll;
 mod streams;
@@ -40,6 +41,7 @@ use crate::{
     instance::{Limits, Usage, bound},
     output::Buffer,
     pool::Call,
+    secrets::Directory,
     stdin::Input,
 };
 
@@ -56,6 +58,8 @@ pub(crate) struct Process {
     variables: Option<Strings>,
     start: Instant,
     descriptors: Descriptors,
+    /// None for a function that names no secrets.
+    secrets: Option<Directory>,
     input: Input,
     pub(crate) output: Buffer,
     /// Standard error; none when it goes where the output goes.
@@ -70,6 +74,7 @@ pub(crate) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     clocks::link(linker)?;
     descriptors::link(linker)?;
     environment::link(linker)?;
+    files::link(linker)?;
     paths::link(linker)?;
     poll::link(linker)?;
     streams::link(linker)?;
@@ -97,6 +102,7 @@ impl Process {
         let (parts, body) = request.into_parts();
         let settings = &call.pool.settings;
         let stdio = &settings.stdio;
+        let secrets = call.secrets();
         Self {
             environment: call.pool.environment.clone(),
             request: parts,
@@ -104,7 +110,8 @@ impl Process {
             body_bytes: body.size_hint().exact(),
             variables: None,
             start: call.start.into_std(),
-            descriptors: Descriptors::new(),
+            descriptors: Descriptors::new(secrets.as_ref()),
+            secrets,
             input: Input::new(Some(body)),
             output: Buffer::new(stdio.max_output_bytes, call.engine().spill().clone()),
             errors: (!stdio.combine_output).then(|| log.lines("stderr")),
@@ -123,7 +130,8 @@ impl Process {
             body_bytes: Some(0),
             variables: None,
             start: Instant::now(),
-            descriptors: Descriptors::new(),
+            descriptors: Descriptors::new(None),
+            secrets: None,
             input: Input::new(None),
             output: Buffer::new(most_output_bytes, engine.spill().clone()),
             errors: None,

@@ -33,7 +33,8 @@ enum End {
 /// Runs a command to its end and answers with its output.
 pub(crate) async fn call(call: Call, code: Arc<Code>, invocation: Invocation) -> Result<Response> {
     let Invocation { function, call_id, request } = invocation;
-    let log = GuestLog::new(&function, &call_id);
+    let log = GuestLog::new(&function, &call_id, call.pool.log().cloned());
+    log.forking(call.start.into_std());
     let run = match &*code {
         Code::Core(_) => core_run(&call, code, request, &log),
         Code::Command(_) | Code::Http(_) => component_run(&call, code, request, &log),
@@ -42,7 +43,7 @@ pub(crate) async fn call(call: Call, code: Arc<Code>, invocation: Invocation) ->
     let (end, output, headers) = match timeout_at(deadline, Run::new(run, room)).await {
         Ok((ran, _)) => ran?,
         Err(_) => {
-            log.late(limit);
+            log.killed(&pool.settings.args, limit);
             return Ok(killed());
         }
     };
@@ -85,7 +86,7 @@ fn component_run(
         wasi.envs(&cgi::environment(&parts, body.size_hint().exact()));
     }
     wasi.stdin(Stdin::new(body));
-    let mut store = new_store(call.engine(), &settings.limits, wasi);
+    let mut store = new_store(call.engine(), &settings.limits, call.secrets(), wasi);
     Box::pin(async move {
         let result = match &*code {
             Code::Command(pre) => run(pre, &mut store).await,
@@ -139,7 +140,9 @@ async fn answer(
         headers.insert("x-error-code", HeaderValue::from_static("guest-trap"));
     }
     if status.is_success() {
-        let seconds = format!("{:.6}", call_start.elapsed().as_secs_f64());
+        let took = call_start.elapsed();
+        log.wrote(output.length, call_start.into_std(), took);
+        let seconds = format!("{:.6}", took.as_secs_f64());
         headers.insert("x-duration-seconds", HeaderValue::try_from(seconds).map_err(Error::internal)?);
     }
     Ok(response)
@@ -172,7 +175,7 @@ fn killed() -> Response {
 fn lost(failure: Failure) -> Error {
     match failure {
         Failure::TooLarge { limit } => Error::FunctionFailed {
-            code: "output-limit",
+            code: "output-limit".into(),
             message: format!("the function wrote more than {limit} bytes"),
             source: None,
         },

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use runtime_api::{
     Artifact, ArtifactKind, Body, BodyError, CallId, Digest, Error, FunctionName, Invocation, Response,
-    Result, full,
+    Result, SecretName, SecretValue, full,
 };
 use runtime_egress::Policy;
 use runtime_testing::guests;
@@ -15,12 +15,13 @@ use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    CompileCommand, CompiledModule, Compiler, Engine, EngineConfig, InstancePool, Limits, Settings,
+    CompileCommand, CompiledModule, Compiler, Engine, EngineConfig, InstancePool, Limits, Secrets, Settings,
     StdioSettings, World,
 };
 
 mod cache;
 mod killed;
+mod limited;
 mod loaded;
 mod long;
 mod rejected;
@@ -33,6 +34,15 @@ const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";
 fn compile_child() {
     if std::env::var_os(CHILD).is_some() {
         crate::compile_child(std::io::stdin()).unwrap();
+    }
+}
+
+fn compile_command(env: &[(&str, &str)]) -> CompileCommand {
+    let env = [(CHILD, "1")].iter().chain(env).map(|(name, value)| (name.into(), value.into()));
+    CompileCommand {
+        program: std::env::current_exe().unwrap(),
+        args: ["--exact", "tests::compile_child"].map(Into::into).into(),
+        env: env.collect(),
     }
 }
 
@@ -61,12 +71,13 @@ impl Bench {
     }
 
     fn compiler(folder: &TempDir, engine: &Engine) -> Arc<Compiler> {
-        let command = CompileCommand {
-            program: std::env::current_exe().unwrap(),
-            args: ["--exact", "tests::compile_child"].map(Into::into).into(),
-            env: vec![(CHILD.into(), "1".into())],
-        };
-        Arc::new(Compiler::open(engine.clone(), &folder.path().join("code"), [7; 32], command).unwrap())
+        Self::compiler_with(folder, engine, &[])
+    }
+
+    /// With this environment for the compiling process.
+    fn compiler_with(folder: &TempDir, engine: &Engine, env: &[(&str, &str)]) -> Arc<Compiler> {
+        let directory = folder.path().join("code");
+        Arc::new(Compiler::open(engine.clone(), &directory, [7; 32], compile_command(env)).unwrap())
     }
 
     /// Puts a module where the artifact store would.
@@ -114,6 +125,7 @@ fn settings() -> Settings {
         max_inflight: 0,
         env: vec![("GREETING".into(), "hello".into())],
         args: vec!["guest".into(), "first".into()],
+        secrets: None,
         stdio: StdioSettings {
             combine_output: true,
             cgi_headers: true,
@@ -169,6 +181,28 @@ async fn an_instance_that_nobody_calls_leaves_nothing() {
     // Too small for a page of memory: an instance is really made.
     let pool = bench.pool(guests::HELLO_HTTP, |settings| settings.limits.memory_bytes = 1).await;
     assert!(pool.instantiate().await.is_err());
+}
+
+#[tokio::test]
+async fn a_secret_is_what_it_is_when_the_call_begins() {
+    let bench = Bench::new();
+    let secret = SecretName::new("token", "").unwrap();
+    let secrets = Secrets::default();
+    let put = |value: &str| {
+        secrets.replace([(secret.clone(), SecretValue::new(value).unwrap())].into());
+    };
+    let files = || secrets.files(vec![secret.clone()]);
+    let pool = bench.pool(guests::SECRET, |settings| settings.secrets = files()).await;
+    let other = bench.pool(guests::SECRET, |_| {}).await;
+    let printed = async |pool| text(call(pool, "").await.unwrap()).await;
+    assert_eq!(printed(&pool).await, "none\n");
+    put("before");
+    assert_eq!(printed(&pool).await, "before");
+    put(&"after".repeat(5000));
+    assert_eq!(printed(&pool).await, "after".repeat(5000));
+    assert_eq!(printed(&other).await, "none\n", "it does not name the secret");
+    secrets.replace(Default::default());
+    assert_eq!(printed(&pool).await, "none\n");
 }
 
 #[tokio::test]

@@ -1,6 +1,14 @@
 //! The REST surface in front of a fake provider.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod client;
+mod foreign;
+mod logs;
+mod namespaces;
+mod remote;
+mod secrets;
+mod server;
+
 use std::{
     io,
     sync::{Arc, Mutex},
@@ -167,7 +175,7 @@ async fn an_unknown_namespace_is_refused_by_name() {
         (Method::GET, "/system/function/a?namespace=x", String::new()),
     ] {
         let answer = api.send(method, path, body).await;
-        let text = r#"namespace "x" does not exist; there is openfaas-fn, dev"#;
+        let text = r#"namespace "x" does not exist; there is dev, openfaas-fn"#;
         assert_eq!(answer.error(), (400, "no-such-namespace", text), "{path}");
     }
 }
@@ -280,7 +288,7 @@ async fn a_module_can_be_stored_with_its_command() {
 #[tokio::test]
 async fn provider_and_namespaces_are_told() {
     let api = Api::new();
-    assert_eq!(api.get("/system/namespaces").await.body, r#"["openfaas-fn","dev"]"#);
+    assert_eq!(api.get("/system/namespaces").await.body, r#"["dev","openfaas-fn"]"#);
     let info = r#"{"provider":"fake","version":{"sha":"abc123","release":"0.0.1"},"orchestration":"memory"}"#;
     assert_eq!(api.get("/system/info").await.body, info);
 }
@@ -337,7 +345,11 @@ async fn other_paths_are_404_and_other_methods_405() {
 async fn each_cause_has_its_status() {
     listen();
     let second = Duration::from_secs(1);
-    let failed = |code| Error::FunctionFailed { code, message: "it failed".into(), source: None };
+    let failed = |code: &'static str| Error::FunctionFailed {
+        code: code.into(),
+        message: "it failed".into(),
+        source: None,
+    };
     let overloaded = |retry_after| Error::Overloaded { message: "no room".into(), retry_after };
     for (error, expected, internal, retry_after) in [
         (Error::NotFound("no".into()), (404, "not-found", "no"), "", ""),
@@ -454,7 +466,7 @@ async fn a_failed_deploy_is_logged_with_its_function_and_all_its_sources() {
         [" WARN ", "call-1", "function=\"hello.openfaas-fn\"", "unavailable", "the disk is full: no space"],
         ["ERROR ", "call-1", "function=\"hello.openfaas-fn\"", "internal", "internal error: no such file"],
         [" INFO ", "call-1", "function=\"hello.openfaas-fn\"", "not-wasm", "it is a picture"],
-        [" INFO ", "call-1", "function=\"hello.x\"", "no-such-namespace", "there is openfaas-fn, dev"],
+        [" INFO ", "call-1", "function=\"hello.x\"", "no-such-namespace", "there is dev, openfaas-fn"],
     ];
     assert_eq!(text.lines().count(), 5, "{text}");
     for (line, parts) in text.lines().zip(parts_of_lines) {

@@ -1,6 +1,10 @@
 //! A whole node on a real store, a real engine and real compilations, from the outside.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod access;
+mod logs;
+mod remote;
+
 use std::{
     fs::File,
     path::Path,
@@ -14,13 +18,16 @@ use runtime_api::{
     Response, Result, VersionInfo, full,
 };
 use runtime_egress::Policy;
-use runtime_node::{Node, NodeConfig, NodeParts};
+use runtime_http::Credentials;
+use runtime_node::{LogLimits, Logs, Node, NodeConfig, NodeParts};
 use runtime_oci::{ArtifactSource, ArtifactStore, Fetched, PullPolicy, Registry, RegistryConfig};
-use runtime_store::Store;
+use runtime_store::{Store, Vault};
 use runtime_testing::{guests, provider_suite};
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
 use tempfile::TempDir;
 use tokio::sync::Notify;
+
+mod secrets;
 
 const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";
 
@@ -37,6 +44,7 @@ struct Machine {
     deploy_wait: Duration,
     garbage_grace: Duration,
     disk_budget_bytes: u64,
+    basic_auth: Option<Credentials>,
 }
 
 impl Machine {
@@ -46,6 +54,7 @@ impl Machine {
             deploy_wait: runtime_node::DEPLOY_WAIT,
             garbage_grace: Duration::from_secs(3600),
             disk_budget_bytes: u64::MAX,
+            basic_auth: None,
         }
     }
 
@@ -85,11 +94,14 @@ impl Machine {
             deploy_wait: self.deploy_wait,
             garbage_grace: self.garbage_grace,
             disk_budget_bytes: self.disk_budget_bytes,
+            basic_auth: self.basic_auth.clone(),
             version: VersionInfo { sha: "unknown".into(), release: "0.0.0".into() },
         };
         let store = Store::open(self.folder.path()).unwrap();
         let (compiler, runtime) = (Arc::new(compiler), tokio::runtime::Handle::current());
-        let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
+        let logs = Logs::start(&self.folder.path().join("logs"), LogLimits::default(), "0123abcd").unwrap();
+        let vault = Vault::open_or_make(store.clone(), &self.folder.path().join("secrets.key")).unwrap();
+        let parts = NodeParts { store, vault, artifacts, source, engine, compiler, logs, runtime };
         let registry = prometheus::Registry::new();
         let node = Node::start(config, parts, &registry).unwrap();
         Running { node, registry }
@@ -130,6 +142,7 @@ impl Running {
     /// Ends the node and lets its files go.
     async fn stop(self) {
         self.node.shut_down().await;
+        self.node.close_logs().await;
     }
 }
 
@@ -422,7 +435,7 @@ async fn a_node_that_shuts_down_takes_no_deployment() {
 #[tokio::test]
 async fn a_promised_deployment_that_is_no_longer_allowed_says_so() {
     let machine = Machine::new();
-    let pending = r#"{"service":"old","image":"a/b","secrets":["s"]}"#;
+    let pending = r#"{"service":"old","image":"a/b","annotations":{"faas.net/async":"true"}}"#;
     let record = format!(
         r#"{{"created_at":"2026-01-01T00:00:00Z","replicas":1,"serving":null,"pending":{pending},"failure":null}}"#
     );
@@ -430,9 +443,9 @@ async fn a_promised_deployment_that_is_no_longer_allowed_says_so() {
     let running = machine.start();
     let status = running.node.status(&name("old")).await.unwrap();
     assert_eq!((status.deployment.phase, status.available_replicas), (Phase::Failed, 0));
-    assert!(status.deployment.reason.contains("secrets"), "{}", status.deployment.reason);
+    assert!(status.deployment.reason.contains("faas.net/async"), "{}", status.deployment.reason);
     let error = running.call("old").await.unwrap_err();
-    assert!(error.to_string().contains("secrets"), "{error}");
+    assert!(error.to_string().contains("faas.net/async"), "{error}");
 }
 
 #[tokio::test]

@@ -68,9 +68,10 @@ fn nothing_can_be_reached_from_inside() {
     if let Some(folder) = std::env::var_os(INSIDE) {
         return inside(folder.as_ref());
     }
-    if !Walls::probe().unwrap().are_whole() {
-        // This kernel cannot; the node says so at its start.
-        return;
+    let walls = Walls::probe().unwrap();
+    if !walls.are_whole() {
+        let walls = walls.facts();
+        return not_run(&format!("nothing_can_be_reached_from_inside: this kernel lacks walls: {walls:?}"));
     }
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("input"), "module").unwrap();
@@ -84,6 +85,13 @@ fn nothing_can_be_reached_from_inside() {
     assert_eq!(found, "module, and nothing else", "{told}");
     assert!(child.status.success(), "{told}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+/// Past the test's own capture of what is printed: nobody should take it for passed.
+fn not_run(what: &str) {
+    use std::io::Write;
+
+    io::stdout().write_all(format!("NOT RUN: {what}\n").as_bytes()).unwrap();
 }
 
 fn inside(folder: &std::path::Path) {

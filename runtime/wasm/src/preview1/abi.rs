@@ -21,10 +21,16 @@ pub(super) enum Errno {
     Intr = 27,
     Inval = 28,
     Io = 29,
+    Mfile = 33,
+    Nametoolong = 37,
+    Noent = 44,
     Nomem = 48,
     Notdir = 54,
     Notsock = 57,
     Notsup = 58,
+    Overflow = 61,
+    Perm = 63,
+    Rofs = 69,
     Spipe = 70,
 }
 

@@ -13,7 +13,7 @@ use super::{
     PREVIEW1, Process,
     abi::{Errno, GuestMemory, Outcome},
     clocks::{Clock, realtime},
-    descriptors::Stream,
+    descriptors::{Descriptor, Stream},
     wait_from_the_start,
 };
 
@@ -25,6 +25,7 @@ const SUBSCRIPTION: usize = 48;
 const EVENT: usize = 32;
 
 const ABSOLUTE: u16 = 1;
+const HANGUP: u16 = 1;
 
 pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     type Guest<'a> = Caller<'a, Process>;
@@ -64,6 +65,10 @@ enum Event {
     Clock(Option<Instant>),
     Readable,
     Writable(Stream),
+    /// A file can always be read. Nothing is left of one that was read to its end.
+    File {
+        at_end: bool,
+    },
 }
 
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -119,6 +124,7 @@ impl Polled {
                 Event::Readable => process.input.poll_fill(cx).is_ready(),
                 Event::Writable(Stream::Stderr) if process.errors.is_some() => true,
                 Event::Writable(_) => process.output.poll_room(cx).is_ready(),
+                Event::File { .. } => true,
             };
             any |= subscription.happened;
         }
@@ -130,17 +136,18 @@ impl Polled {
         let happened = self.subscriptions.iter().filter(|subscription| subscription.happened);
         let mut count = 0;
         for (index, Subscription { userdata, event, .. }) in happened.enumerate() {
-            let (kind, bytes) = match event {
-                Event::Clock(_) => (0, 0),
-                Event::Readable => (1, 1),
-                Event::Writable(_) => (2, 1),
+            let (kind, bytes, flags) = match event {
+                Event::Clock(_) => (0, 0, 0),
+                Event::Readable => (1, 1, 0),
+                Event::Writable(_) => (2, 1, 0),
+                Event::File { at_end } => (1, 1, if *at_end { HANGUP } else { 0 }),
             };
             let at = events + index * EVENT;
             memory.put_u64(at, *userdata)?;
             memory.put_u16(at + 8, 0)?;
             memory.put_u8(at + 10, kind)?;
             memory.put_u64(at + 16, bytes)?;
-            memory.put_u16(at + 24, 0)?;
+            memory.put_u16(at + 24, flags)?;
             count = index + 1;
         }
         Ok(count)
@@ -157,12 +164,17 @@ impl Event {
         match memory.u8(at + 8)? {
             0 => Self::read_clock(process, memory, at + 16, now),
             1 => match process.descriptors.get(memory.u32(at + 16)?)? {
-                Stream::Stdin => Ok(Self::Readable),
-                Stream::Stdout | Stream::Stderr => Err(Errno::Badf.into()),
+                Descriptor::Stream(Stream::Stdin) => Ok(Self::Readable),
+                Descriptor::File(open) => {
+                    Ok(Self::File { at_end: open.file.read(open.position, 1).is_empty() })
+                }
+                Descriptor::Stream(_) | Descriptor::Directory { .. } => Err(Errno::Badf.into()),
             },
             2 => match process.descriptors.get(memory.u32(at + 16)?)? {
-                Stream::Stdin => Err(Errno::Badf.into()),
-                stream => Ok(Self::Writable(stream)),
+                Descriptor::Stream(stream @ (Stream::Stdout | Stream::Stderr)) => Ok(Self::Writable(*stream)),
+                Descriptor::Stream(_) | Descriptor::Directory { .. } | Descriptor::File(_) => {
+                    Err(Errno::Badf.into())
+                }
             },
             _ => Err(Errno::Inval.into()),
         }

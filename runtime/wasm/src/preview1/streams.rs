@@ -7,7 +7,7 @@ use wasmtime::{Caller, Linker};
 use super::{
     PREVIEW1, Process,
     abi::{Errno, Failure, GuestMemory, Outcome},
-    descriptors::Stream,
+    descriptors::{Descriptor, Stream},
     enter, wait,
 };
 
@@ -35,9 +35,9 @@ pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     linker.func_wrap(
         PREVIEW1,
         "fd_pread",
-        |guest: Guest<'_>, fd: u32, list: u32, count: u32, _: u64, _: u32| {
+        |guest: Guest<'_>, fd: u32, list: u32, count: u32, position: u64, read: u32| {
             enter(guest, |process, memory| {
-                process.positioned(memory, fd, (list as usize, count), |stream| stream == Stream::Stdin)
+                process.read_at(memory, fd, (list as usize, count), position, read as usize)
             })
         },
     )?;
@@ -46,7 +46,13 @@ pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
         "fd_pwrite",
         |guest: Guest<'_>, fd: u32, list: u32, count: u32, _: u64, _: u32| {
             enter(guest, |process, memory| {
-                process.positioned(memory, fd, (list as usize, count), |stream| stream != Stream::Stdin)
+                memory.first_buffer(list as usize, count, process.most_bytes())?;
+                let errno = match process.descriptors.get(fd)? {
+                    // No stream has a position.
+                    Descriptor::Stream(Stream::Stdout | Stream::Stderr) => Errno::Spipe,
+                    _ => Errno::Badf,
+                };
+                Err(errno.into())
             })
         },
     )?;
@@ -64,8 +70,17 @@ impl Process {
         read: usize,
     ) -> Poll<Outcome<()>> {
         let (at, length) = memory.first_buffer(list, count, self.most_bytes())?;
-        if self.descriptors.get(fd)? != Stream::Stdin {
-            return Poll::Ready(Err(Errno::Badf.into()));
+        match self.descriptors.get_mut(fd)? {
+            Descriptor::Stream(Stream::Stdin) => {}
+            Descriptor::File(open) => {
+                let bytes = open.file.read(open.position, length);
+                memory.bytes_mut(at, bytes.len())?.copy_from_slice(bytes);
+                open.position = open.position.saturating_add(bytes.len() as u64);
+                return Poll::Ready(memory.put_size(read, bytes.len()));
+            }
+            Descriptor::Stream(_) | Descriptor::Directory { .. } => {
+                return Poll::Ready(Err(Errno::Badf.into()));
+            }
         }
         ready!(self.input.poll_fill(cx));
         let taken = match self.input.take(length) {
@@ -92,13 +107,16 @@ impl Process {
         written: usize,
     ) -> Poll<Outcome<()>> {
         let (at, length) = memory.first_buffer(list, count, self.most_bytes())?;
-        let stream = self.descriptors.get(fd)?;
-        let bytes = match stream {
-            Stream::Stdin => return Poll::Ready(Err(Errno::Badf.into())),
-            Stream::Stdout | Stream::Stderr => memory.bytes(at, length)?,
+        let to_errors = match self.descriptors.get(fd)? {
+            Descriptor::Stream(Stream::Stdout) => false,
+            Descriptor::Stream(Stream::Stderr) => true,
+            Descriptor::Stream(Stream::Stdin) | Descriptor::Directory { .. } | Descriptor::File(_) => {
+                return Poll::Ready(Err(Errno::Badf.into()));
+            }
         };
+        let bytes = memory.bytes(at, length)?;
         match &mut self.errors {
-            Some(errors) if stream == Stream::Stderr => errors.write(bytes),
+            Some(errors) if to_errors => errors.write(bytes),
             _ => {
                 while let Some(rest) = bytes.get(*done..).filter(|rest| !rest.is_empty()) {
                     *done += ready!(self.output.poll_write(cx, rest)).map_err(Failure::Trap)?;
@@ -108,16 +126,24 @@ impl Process {
         Poll::Ready(memory.put_size(written, length))
     }
 
-    /// Reading and writing at a position, which no stream has.
-    fn positioned(
+    /// Takes what is there from a position on, into the first buffer that is not empty.
+    fn read_at(
         &self,
-        memory: &GuestMemory<'_>,
+        memory: &mut GuestMemory<'_>,
         fd: u32,
         (list, count): (usize, u32),
-        fits: impl FnOnce(Stream) -> bool,
+        position: u64,
+        read: usize,
     ) -> Outcome<()> {
-        memory.first_buffer(list, count, self.most_bytes())?;
-        let errno = if fits(self.descriptors.get(fd)?) { Errno::Spipe } else { Errno::Badf };
-        Err(errno.into())
+        let (at, length) = memory.first_buffer(list, count, self.most_bytes())?;
+        let file = match self.descriptors.get(fd)? {
+            Descriptor::File(open) => &open.file,
+            // No stream has a position.
+            Descriptor::Stream(Stream::Stdin) => return Err(Errno::Spipe.into()),
+            Descriptor::Stream(_) | Descriptor::Directory { .. } => return Err(Errno::Badf.into()),
+        };
+        let bytes = file.read(position, length);
+        memory.bytes_mut(at, bytes.len())?.copy_from_slice(bytes);
+        memory.put_size(read, bytes.len())
     }
 }

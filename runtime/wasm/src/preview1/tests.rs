@@ -3,13 +3,20 @@
 //!
 //! Where this host means to differ, so that what one call of it may cost is bounded:
 //! - It passes over at most 65,536 empty buffers; then `inval`, as `readv(2)` has it beyond its limit.
+//! - It has at most 1024 descriptors open; then `mfile`, as `open(2)` has it beyond its limit.
 //! - It waits for at most 1024 things at once; then `inval`, as `poll(2)` has it beyond its limit.
 //!
 //! Or because a process can do so:
 //! - `proc_exit` takes any status, and needs no memory.
+//! - A file is opened under the lowest number that is free.
+//!
+//! Or because secrets are files that nobody writes:
+//! - What would change one is refused with `rofs`, whatever it is.
+//! - They have no times, and numbers of their own.
 
 use std::{
     fmt::Write as _,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -21,7 +28,7 @@ use runtime_egress::Policy;
 use tokio::time::timeout;
 use wasmtime::{Func, Val};
 use wasmtime_wasi::{
-    WasiCtxBuilder,
+    FsPerms, WasiCtxBuilder,
     p1::{self, WasiP1Ctx},
 };
 
@@ -29,12 +36,14 @@ use super::*;
 use crate::{
     guest_log::GuestLog,
     output::Output,
+    secrets::SecretFiles,
     shape::Shape,
     stdin::{Input, Stdin},
 };
 
 mod calls;
 mod chance;
+mod files;
 
 /// The guest's memory, one page of it, and what it may make the host look at.
 const PAGE: usize = 1 << 16;
@@ -130,7 +139,12 @@ impl Hosts {
     }
 
     async fn both(&self, given: Given) -> Both {
-        let log = GuestLog::new(&FunctionName::parse("guest").unwrap(), &CallId::new("1"));
+        self.both_with(given, None).await
+    }
+
+    /// With secrets for ours, and for theirs the same on disk.
+    async fn both_with(&self, given: Given, files: Option<(&SecretFiles, &Path)>) -> Both {
+        let log = GuestLog::new(&FunctionName::parse("guest").unwrap(), &CallId::new("1"), None);
         let spill = self.engine.spill().clone();
         let limits = Limits { memory_bytes: LIMIT, egress: Policy::none() };
 
@@ -138,6 +152,10 @@ impl Hosts {
         process.environment = Arc::new(Environment::new(&args(), &variables()));
         process.input = Input::new(Some(given.sent.body()));
         process.errors = (!given.combined).then(|| log.lines("stderr"));
+        if let Some((files, _)) = files {
+            process.secrets = Some(files.open());
+            process.descriptors = Descriptors::new(process.secrets.as_ref());
+        }
         let mut ours = new_store(&self.engine, process);
         let instance = self.ours.instantiate_async(&mut ours, &self.guest).await.unwrap();
         let ours = Sandbox { store: ours, instance };
@@ -150,6 +168,9 @@ impl Hosts {
             wasi.stderr(output.clone());
         } else {
             wasi.stderr(log.stream("stderr"));
+        }
+        if let Some((_, folder)) = files {
+            wasi.preopened_dir(folder, crate::secrets::DIRECTORY, FsPerms::ReadOnly).unwrap();
         }
         let mut theirs = Store::new(self.engine.wasmtime(), Theirs { ctx: wasi.build_p1() });
         theirs.set_hostcall_fuel(usize::try_from(LIMIT).unwrap());

@@ -24,14 +24,7 @@ fn compiler(folder: &Path, env: &[(&str, &str)]) -> Arc<Compiler> {
     let mut config = EngineConfig::new(1 << 30, folder.to_owned());
     config.slots = 2;
     let engine = Engine::start(&config).unwrap();
-    let mut all: Vec<_> = vec![(CHILD.into(), "1".into())];
-    all.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
-    let command = CompileCommand {
-        program: std::env::current_exe().unwrap(),
-        args: ["--exact", "tests::compile_child"].map(Into::into).into(),
-        env: all,
-    };
-    Arc::new(Compiler::open(engine, &folder.join("code"), [7; 32], command).unwrap())
+    Arc::new(Compiler::open(engine, &folder.join("code"), [7; 32], compile_command(env)).unwrap())
 }
 
 fn artifact(folder: &Path) -> Artifact {

@@ -39,7 +39,7 @@ async fn the_log_tells_once_why_a_call_was_ended() {
     }
 
     call(&bench.pool(guests::TRAP, |_| {}).await, "").await.unwrap();
-    assert_eq!(log.take().matches("function trapped").count(), 1);
+    assert_eq!(log.take().matches(": function trapped").count(), 1);
 
     let flood = bench.pool(guests::FLOOD, |_| {}).await;
     assert_eq!(call(&flood, "").await.unwrap_err().code(), "output-limit");

@@ -82,6 +82,7 @@ impl Bench {
             max_inflight: 0,
             env: vec![],
             args: vec!["guest".into(), "60000".into()],
+            secrets: None,
             stdio: StdioSettings {
                 combine_output: true,
                 cgi_headers: true,

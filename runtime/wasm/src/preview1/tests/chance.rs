@@ -6,7 +6,7 @@ const SEQUENCES: u64 = 2000;
 const CALLS: usize = 12;
 
 /// Chance from a seed (splitmix64).
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
@@ -17,16 +17,16 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
 
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
     /// Small numbers, addresses in the memory and about its end, and what lies beyond.
-    fn argument(&mut self) -> u64 {
+    pub(super) fn argument(&mut self) -> u64 {
         match self.below(10) {
             0..=3 => self.of(&[0, 0, 1, 1, 2, 2, 3, 4]),
             4..=6 => self.of(&[0x100, 0x200, 0x208, 0x230, 0x400, 0x1000, 0x8000]),
@@ -52,7 +52,7 @@ impl Chance {
     }
 
     /// A memory with lists of buffers at 0x100 and of things to wait for at 0x200, most of them sound.
-    fn page(&mut self) -> Vec<u8> {
+    pub(super) fn page(&mut self) -> Vec<u8> {
         let mut page: Vec<u8> = (0..PAGE / 8).flat_map(|_| self.next().to_le_bytes()).collect();
         page[0x1000..0x8000].fill(b'x');
         for buffer in 0..16 {

@@ -1,0 +1,115 @@
+use std::{error::Error as StdError, time::Duration};
+
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use runtime_api::{Body, Error, Result, empty, full};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{HttpProviderConfig, ProviderUrl, answers};
+
+/// Machines that are up answer within one retransmission (`OpenFaaS`).
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// Providers of the `OpenFaaS` SDK close connections that nobody has used for ten seconds.
+const IDLE_TIME: Duration = Duration::from_secs(5);
+/// Those of a function's answer, at most 100, and those that servers add.
+const MAX_HEADERS: usize = 128;
+
+/// Connections to a provider, and how to be let in.
+pub(crate) struct Wire {
+    url: ProviderUrl,
+    http: Client<HttpConnector, Body>,
+    authorization: Option<HeaderValue>,
+    user_agent: HeaderValue,
+}
+
+impl Wire {
+    pub(crate) fn new(config: HttpProviderConfig) -> Result<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIME));
+        connector.set_nodelay(true);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(config.max_idle_connections)
+            .http1_max_headers(MAX_HEADERS)
+            .build(connector);
+        let authorization = config.credentials.as_ref().map(|credentials| credentials.header());
+        Ok(Self {
+            url: config.url,
+            http,
+            authorization: authorization.transpose()?,
+            user_agent: config.user_agent,
+        })
+    }
+
+    pub(crate) fn url(&self) -> &ProviderUrl {
+        &self.url
+    }
+
+    /// A request of our own, with our credentials.
+    pub(crate) fn request(&self, method: Method, route: &str, body: Body) -> Result<Request<Body>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = self.url.route(route)?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
+    }
+
+    /// Asks for JSON.
+    pub(crate) async fn get_json<T: DeserializeOwned>(&self, route: &str, within: Duration) -> Result<T> {
+        let deadline = Instant::now() + within;
+        let answer = self.send(self.request(Method::GET, route, empty())?, deadline).await?;
+        answers::json(answers::granted(answer).await?, deadline).await
+    }
+
+    /// Sends JSON.
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        route: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<Response<Incoming>> {
+        let bytes = serde_json::to_vec(body).map_err(Error::internal)?;
+        let mut request = self.request(method, route, full(bytes))?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.send(request, Instant::now() + within).await
+    }
+
+    /// Sends a request, and waits for the head of its answer until then. Redirects are answers like others.
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<Body>,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>> {
+        request.headers_mut().entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
+        match timeout_at(deadline, self.http.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if is_senders_own(&error) => {
+                Err(Error::invalid("incomplete-body", "the request's body did not arrive"))
+            }
+            Ok(Err(error)) => {
+                Err(Error::unreachable(format!("the provider at {} does not answer", self.url), error))
+            }
+            Err(late) => {
+                Err(Error::unreachable(format!("the provider at {} did not answer in time", self.url), late))
+            }
+        }
+    }
+}
+
+/// Whether the body that was to be sent failed, and not the connection.
+fn is_senders_own(error: &legacy::Error) -> bool {
+    let cause = error.source().and_then(<dyn StdError>::downcast_ref::<hyper::Error>);
+    cause.is_some_and(|cause| cause.is_user() && cause.source().is_some())
+}

@@ -1,0 +1,123 @@
+//! The one thread that writes what calls leave for their functions' logs.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use runtime_wasm::{FunctionLog, LogQueue};
+use tokio::sync::watch;
+
+use super::{
+    files::{CHUNK_BYTES, Files},
+    line::Scribe,
+};
+
+/// Between two rounds of writing, so that under load a round has many lines. Those who follow see lines that late.
+const REST: Duration = Duration::from_millis(20);
+
+/// How often it is said that lines are lost, whatever their number and that of functions.
+const SAY_EVERY: Duration = Duration::from_mins(1);
+
+pub(crate) struct Writer {
+    pub(crate) queue: LogQueue,
+    pub(crate) files: Arc<Mutex<Files>>,
+    pub(crate) scribe: Scribe,
+    /// The last of [`LogQueue::ask`]'s answers that is written.
+    pub(crate) settled: watch::Sender<u64>,
+    pub(crate) lost: Lost,
+}
+
+/// Lines that could not be written.
+#[derive(Default)]
+pub(crate) struct Lost {
+    /// Those of which nothing was said yet.
+    lines: u64,
+    said: Option<Instant>,
+}
+
+impl Lost {
+    /// Adds to them, and tells how many to speak of, if it is time to.
+    fn add(&mut self, lines: u64, now: Instant) -> Option<u64> {
+        self.lines += lines;
+        let due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY);
+        (due && self.lines > 0).then(|| {
+            self.said = Some(now);
+            std::mem::take(&mut self.lines)
+        })
+    }
+}
+
+impl Writer {
+    /// Writes until the queue is closed, and then what is left.
+    pub(crate) fn run(mut self) {
+        let mut answered = 0;
+        while let Some(batch) = self.queue.next(answered) {
+            self.scribe.begin();
+            for log in &batch.logs {
+                self.write(log);
+            }
+            answered = batch.asked;
+            self.settled.send_replace(answered);
+            self.queue.rest(REST);
+        }
+    }
+
+    fn write(&mut self, log: &FunctionLog) {
+        let (entries, dropped) = log.take();
+        let mut lines = String::new();
+        for entry in &entries {
+            let before = lines.len();
+            self.scribe.write(&mut lines, entry, log.style());
+            if lines.len() > CHUNK_BYTES {
+                self.append(log, lines.get(..before).unwrap_or_default());
+                lines.drain(..before);
+            }
+        }
+        if dropped > 0 {
+            self.scribe.write_dropped(&mut lines, dropped);
+        }
+        self.append(log, &lines);
+    }
+
+    /// Adds whole lines, in pieces of the size that is written at once.
+    fn append(&mut self, log: &FunctionLog, mut lines: &str) {
+        let function = log.function();
+        while !lines.is_empty() {
+            let (now, later) = lines.split_at(end_of_chunk(lines));
+            lines = later;
+            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            // It ends under this lock, so that no line of it comes into the next log of its name.
+            if log.has_ended() {
+                return;
+            }
+            let appended = files.append(function, now);
+            drop(files);
+            let lost = appended.as_ref().map_or_else(|_| now.matches('\n').count() as u64, |()| 0);
+            if let Some(lines) = self.lost.add(lost, Instant::now()) {
+                let error = appended.err().map(tracing::field::display);
+                tracing::warn!(%function, error, lines, "functions' logs could not be written, and lost lines");
+            }
+        }
+    }
+}
+
+/// As many lines as are written at once, and at least one.
+fn end_of_chunk(lines: &str) -> usize {
+    let Some(chunk) = lines.as_bytes().get(..CHUNK_BYTES) else { return lines.len() };
+    let end = chunk.iter().rposition(|byte| *byte == b'\n');
+    end.map_or(lines.len(), |end| end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_said_once_a_minute_and_none_is_left_out() {
+        let (mut lost, start) = (Lost::default(), Instant::now());
+        let said = [(0, 0), (0, 3), (1, 2), (1, 0), (59, 1), (60, 0), (61, 0), (130, 0), (131, 7)]
+            .map(|(second, lines)| lost.add(lines, start + Duration::from_secs(second)));
+        assert_eq!(said, [None, Some(3), None, None, None, Some(3), None, None, Some(7)]);
+    }
+}

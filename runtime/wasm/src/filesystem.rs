@@ -1,0 +1,528 @@
+//! The files that a component sees (`wasi:filesystem`): its secrets, and nothing else. They are read-only, lie in memory, and
+//! take no system call. A function without secrets sees no directory at all.
+//!
+//! Wasmtime's own host of this interface is for files on disk, whose type of descriptor it fixes. A descriptor of ours goes
+//! by the same type in a guest's hands, and is an [`Opened`] in the table.
+
+use bytes::Bytes;
+use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime_wasi::{
+    async_trait,
+    p2::{
+        DynInputStream, DynOutputStream, FsError, FsResult, InputStream, Pollable, StreamError, StreamResult,
+        bindings::filesystem::{
+            preopens,
+            types::{self, Descriptor, DirectoryEntry, DirectoryEntryStream, ErrorCode},
+        },
+    },
+};
+
+use crate::{
+    instance::State,
+    secrets::{Astray, DIRECTORY, File, Node},
+};
+
+/// The most that one call of the host reads.
+const MAX_READ_BYTES: usize = 64 << 10;
+
+/// Puts this host in the place of Wasmtime's own.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    preopens::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// What a guest has open.
+struct Opened(Node);
+
+/// A directory that is being read: how many of its entries were told.
+struct Listing(usize);
+
+impl State {
+    fn opened(&self, descriptor: &Resource<Descriptor>) -> FsResult<&Node> {
+        Ok(&self.table.get(&Resource::<Opened>::new_borrow(descriptor.rep()))?.0)
+    }
+
+    fn file(&self, descriptor: &Resource<Descriptor>) -> FsResult<&File> {
+        match self.opened(descriptor)? {
+            Node::File(file) => Ok(file),
+            Node::Directory => Err(ErrorCode::BadDescriptor.into()),
+        }
+    }
+
+    fn directory(&self, descriptor: &Resource<Descriptor>) -> FsResult<()> {
+        match self.opened(descriptor)? {
+            Node::Directory => Ok(()),
+            Node::File(_) => Err(ErrorCode::NotDirectory.into()),
+        }
+    }
+
+    fn find(&self, descriptor: &Resource<Descriptor>, path: &str) -> FsResult<Node> {
+        self.directory(descriptor)?;
+        let directory = self.secrets.as_ref().ok_or(ErrorCode::BadDescriptor)?;
+        directory.find(path).map_err(|astray| match astray {
+            Astray::NotFound => ErrorCode::NoEntry.into(),
+            Astray::NotADirectory => ErrorCode::NotDirectory.into(),
+            Astray::Outside => ErrorCode::NotPermitted.into(),
+            Astray::TooLong => ErrorCode::NameTooLong.into(),
+        })
+    }
+
+    fn open(&mut self, node: Node) -> FsResult<Resource<Descriptor>> {
+        Ok(Resource::new_own(self.table.push(Opened(node))?.rep()))
+    }
+
+    /// Refuses what would change something, of what is open.
+    fn refuse<T>(&self, descriptor: &Resource<Descriptor>) -> FsResult<T> {
+        self.opened(descriptor)?;
+        Err(ErrorCode::ReadOnly.into())
+    }
+}
+
+impl preopens::Host for State {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        if self.secrets.is_none() {
+            return Ok(Vec::new());
+        }
+        let directory = self.table.push(Opened(Node::Directory))?;
+        Ok(vec![(Resource::new_own(directory.rep()), DIRECTORY.to_owned())])
+    }
+}
+
+impl types::Host for State {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        error.downcast()
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        self.table.get(&error)?;
+        // No stream of a file fails.
+        Ok(None)
+    }
+}
+
+impl types::HostDescriptor for State {
+    fn read_via_stream(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        position: u64,
+    ) -> FsResult<Resource<DynInputStream>> {
+        let file = self.file(&descriptor)?.clone();
+        let stream: DynInputStream = Box::new(Reader { file, position });
+        Ok(self.table.push(stream)?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: u64,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        self.refuse(&descriptor)
+    }
+
+    fn append_via_stream(&mut self, descriptor: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
+        self.refuse(&descriptor)
+    }
+
+    async fn advise(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: u64,
+        _: u64,
+        _: types::Advice,
+    ) -> FsResult<()> {
+        self.file(&descriptor).map(drop)
+    }
+
+    async fn sync_data(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
+        self.opened(&descriptor).map(drop)
+    }
+
+    async fn sync(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
+        self.opened(&descriptor).map(drop)
+    }
+
+    async fn get_flags(&mut self, descriptor: Resource<Descriptor>) -> FsResult<types::DescriptorFlags> {
+        self.opened(&descriptor)?;
+        Ok(types::DescriptorFlags::READ)
+    }
+
+    async fn get_type(&mut self, descriptor: Resource<Descriptor>) -> FsResult<types::DescriptorType> {
+        Ok(kind(self.opened(&descriptor)?))
+    }
+
+    async fn set_size(&mut self, descriptor: Resource<Descriptor>, _: u64) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn set_times(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: types::NewTimestamp,
+        _: types::NewTimestamp,
+    ) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn read(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        most: u64,
+        position: u64,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        let file = self.file(&descriptor)?;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(MAX_READ_BYTES);
+        let bytes = file.read(position, most).to_vec();
+        let end = position.saturating_add(bytes.len() as u64) >= file.size_bytes();
+        Ok((bytes, end))
+    }
+
+    async fn write(&mut self, descriptor: Resource<Descriptor>, _: Vec<u8>, _: u64) -> FsResult<u64> {
+        self.refuse(&descriptor)
+    }
+
+    async fn read_directory(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+    ) -> FsResult<Resource<DirectoryEntryStream>> {
+        self.directory(&descriptor)?;
+        Ok(Resource::new_own(self.table.push(Listing(0))?.rep()))
+    }
+
+    async fn create_directory_at(&mut self, descriptor: Resource<Descriptor>, _: String) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn stat(&mut self, descriptor: Resource<Descriptor>) -> FsResult<types::DescriptorStat> {
+        Ok(stat(self.opened(&descriptor)?))
+    }
+
+    async fn stat_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: types::PathFlags,
+        path: String,
+    ) -> FsResult<types::DescriptorStat> {
+        Ok(stat(&self.find(&descriptor, &path)?))
+    }
+
+    async fn set_times_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: types::PathFlags,
+        _: String,
+        _: types::NewTimestamp,
+        _: types::NewTimestamp,
+    ) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn link_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: types::PathFlags,
+        _: String,
+        _: Resource<Descriptor>,
+        _: String,
+    ) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn open_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: types::PathFlags,
+        path: String,
+        open: types::OpenFlags,
+        flags: types::DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        let only_directory = open.contains(types::OpenFlags::DIRECTORY);
+        if only_directory && open != types::OpenFlags::DIRECTORY {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let to_write = open.intersects(types::OpenFlags::CREATE | types::OpenFlags::TRUNCATE)
+            || flags.contains(types::DescriptorFlags::WRITE);
+        if to_write {
+            return self.refuse(&descriptor);
+        }
+        match self.find(&descriptor, &path)? {
+            Node::File(_) if only_directory => Err(ErrorCode::NotDirectory.into()),
+            node => self.open(node),
+        }
+    }
+
+    async fn readlink_at(&mut self, descriptor: Resource<Descriptor>, path: String) -> FsResult<String> {
+        self.find(&descriptor, &path)?;
+        // There are no links.
+        Err(ErrorCode::Invalid.into())
+    }
+
+    async fn remove_directory_at(&mut self, descriptor: Resource<Descriptor>, _: String) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn rename_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: String,
+        _: Resource<Descriptor>,
+        _: String,
+    ) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn symlink_at(&mut self, descriptor: Resource<Descriptor>, _: String, _: String) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn unlink_file_at(&mut self, descriptor: Resource<Descriptor>, _: String) -> FsResult<()> {
+        self.refuse(&descriptor)
+    }
+
+    async fn is_same_object(
+        &mut self,
+        one: Resource<Descriptor>,
+        other: Resource<Descriptor>,
+    ) -> wasmtime::Result<bool> {
+        let inode = |descriptor| Ok::<_, wasmtime::Error>(self.opened(descriptor)?.inode());
+        Ok(inode(&one)? == inode(&other)?)
+    }
+
+    async fn metadata_hash(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+    ) -> FsResult<types::MetadataHashValue> {
+        Ok(hash(self.opened(&descriptor)?))
+    }
+
+    async fn metadata_hash_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        _: types::PathFlags,
+        path: String,
+    ) -> FsResult<types::MetadataHashValue> {
+        Ok(hash(&self.find(&descriptor, &path)?))
+    }
+
+    fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
+        self.table.delete(Resource::<Opened>::new_own(descriptor.rep()))?;
+        Ok(())
+    }
+}
+
+impl types::HostDirectoryEntryStream for State {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        let Listing(told) = self.table.get_mut(&Resource::<Listing>::new_borrow(stream.rep()))?;
+        let next = self.secrets.as_ref().and_then(|directory| directory.files().nth(*told));
+        *told += usize::from(next.is_some());
+        let entry =
+            |name: &str| DirectoryEntry { type_: types::DescriptorType::RegularFile, name: name.to_owned() };
+        Ok(next.map(|(name, _)| entry(name)))
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.table.delete(Resource::<Listing>::new_own(stream.rep()))?;
+        Ok(())
+    }
+}
+
+/// Reads a file from a position to its end.
+struct Reader {
+    file: File,
+    position: u64,
+}
+
+#[async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {}
+}
+
+#[async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, most: usize) -> StreamResult<Bytes> {
+        let bytes = Bytes::copy_from_slice(self.file.read(self.position, most.min(MAX_READ_BYTES)));
+        if bytes.is_empty() && most > 0 {
+            return Err(StreamError::Closed);
+        }
+        self.position = self.position.saturating_add(bytes.len() as u64);
+        Ok(bytes)
+    }
+}
+
+fn kind(node: &Node) -> types::DescriptorType {
+    match node {
+        Node::Directory => types::DescriptorType::Directory,
+        Node::File(_) => types::DescriptorType::RegularFile,
+    }
+}
+
+/// Nobody knows how old a secret is.
+fn stat(node: &Node) -> types::DescriptorStat {
+    types::DescriptorStat {
+        type_: kind(node),
+        link_count: 1,
+        size: node.size_bytes(),
+        data_access_timestamp: None,
+        data_modification_timestamp: None,
+        status_change_timestamp: None,
+    }
+}
+
+fn hash(node: &Node) -> types::MetadataHashValue {
+    types::MetadataHashValue { lower: node.inode(), upper: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Store;
+    use wasmtime_wasi::WasiCtxBuilder;
+    use wasmtime_wasi::p2::bindings::filesystem::{
+        preopens::Host as _,
+        types::{HostDescriptor as _, HostDirectoryEntryStream as _},
+    };
+
+    use super::*;
+    use crate::{
+        engine::Engine,
+        instance::{Limits, new_store},
+        secrets::{SecretFiles, tests::files},
+        shape::Shape,
+    };
+
+    const VALUE: &[u8] = b"hunter2, all of it";
+
+    fn store(secrets: Option<&SecretFiles>) -> Store<State> {
+        let engine = Engine::with_shape(Shape { slots: 1, reservation_bytes: 4 << 30 }).unwrap();
+        let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
+        new_store(&engine, &limits, secrets.map(SecretFiles::open), WasiCtxBuilder::new())
+    }
+
+    fn secrets() -> SecretFiles {
+        files(&["empty", "gone", "token"], &[("token", VALUE), ("empty", b""), ("other", b"not yours")])
+    }
+
+    fn borrowed<T: 'static>(resource: &Resource<T>) -> Resource<T> {
+        Resource::new_borrow(resource.rep())
+    }
+
+    fn code<T>(result: FsResult<T>) -> ErrorCode {
+        result.err().unwrap().downcast().unwrap()
+    }
+
+    async fn open(
+        state: &mut State,
+        directory: &Resource<Descriptor>,
+        path: &str,
+        (open, flags): (types::OpenFlags, types::DescriptorFlags),
+    ) -> FsResult<Resource<Descriptor>> {
+        state.open_at(borrowed(directory), types::PathFlags::empty(), path.into(), open, flags).await
+    }
+
+    async fn open_to_read(
+        state: &mut State,
+        directory: &Resource<Descriptor>,
+        path: &str,
+    ) -> FsResult<Resource<Descriptor>> {
+        open(state, directory, path, (types::OpenFlags::empty(), types::DescriptorFlags::READ)).await
+    }
+
+    #[tokio::test]
+    async fn a_function_without_secrets_sees_no_directory() {
+        assert!(store(None).data_mut().get_directories().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_within_its_bounds() {
+        let mut store = store(Some(&secrets()));
+        let state = store.data_mut();
+        let [(directory, path)] = <[_; 1]>::try_from(state.get_directories().unwrap()).ok().unwrap();
+        assert_eq!(path, "/var/openfaas/secrets");
+        let token = open_to_read(state, &directory, "token").await.unwrap();
+        assert_eq!(state.stat(borrowed(&token)).await.unwrap().size, VALUE.len() as u64);
+        for (most, position, read, end) in [
+            (u64::MAX, 0, VALUE, true),
+            (7, 0, &VALUE[..7], false),
+            (u64::MAX, 7, &VALUE[7..], true),
+            (1, u64::MAX, b"", true),
+        ] {
+            assert_eq!(state.read(borrowed(&token), most, position).await.unwrap(), (read.to_vec(), end));
+        }
+        let stream = state.read_via_stream(borrowed(&token), 4).unwrap();
+        let stream = state.table.get_mut(&stream).unwrap();
+        assert_eq!(stream.read(0).unwrap(), "");
+        assert_eq!(stream.read(3).unwrap(), VALUE[4..7]);
+        assert_eq!(stream.read(usize::MAX).unwrap(), VALUE[7..]);
+        assert!(matches!(stream.read(1), Err(StreamError::Closed)));
+        types::HostDescriptor::drop(state, borrowed(&token)).unwrap();
+        assert!(state.get_type(token).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn paths_lead_to_the_function_s_own_files_alone_and_nothing_is_written() {
+        let mut store = store(Some(&secrets()));
+        let state = store.data_mut();
+        let (directory, _) = state.get_directories().unwrap().remove(0);
+        let token = open_to_read(state, &directory, "token").await.unwrap();
+        for (path, refused) in [
+            ("gone", ErrorCode::NoEntry),
+            ("other", ErrorCode::NoEntry),
+            ("", ErrorCode::NoEntry),
+            ("token/x", ErrorCode::NotDirectory),
+            ("../token", ErrorCode::NotPermitted),
+            ("/token", ErrorCode::NotPermitted),
+        ] {
+            assert_eq!(code(open_to_read(state, &directory, path).await), refused, "{path}");
+        }
+        for (how, flags) in [
+            (types::OpenFlags::CREATE, types::DescriptorFlags::READ),
+            (types::OpenFlags::TRUNCATE, types::DescriptorFlags::READ),
+            (types::OpenFlags::empty(), types::DescriptorFlags::READ | types::DescriptorFlags::WRITE),
+        ] {
+            for path in ["token", "gone"] {
+                assert_eq!(code(open(state, &directory, path, (how, flags)).await), ErrorCode::ReadOnly);
+            }
+        }
+        assert_eq!(code(open_to_read(state, &token, "token").await), ErrorCode::NotDirectory);
+        assert_eq!(
+            code(state.unlink_file_at(borrowed(&directory), "token".into()).await),
+            ErrorCode::ReadOnly
+        );
+        assert_eq!(
+            code(state.create_directory_at(borrowed(&directory), "x".into()).await),
+            ErrorCode::ReadOnly
+        );
+        assert_eq!(code(state.write(borrowed(&token), vec![0], 0).await), ErrorCode::ReadOnly);
+        assert_eq!(code(state.set_size(borrowed(&token), 0).await), ErrorCode::ReadOnly);
+        assert_eq!(code(state.write_via_stream(borrowed(&token), 0)), ErrorCode::ReadOnly);
+        assert_eq!(code(state.append_via_stream(borrowed(&token))), ErrorCode::ReadOnly);
+
+        let listing = state.read_directory(borrowed(&directory)).await.unwrap();
+        let mut names = Vec::new();
+        while let Some(entry) = state.read_directory_entry(borrowed(&listing)).await.unwrap() {
+            names.push(entry.name);
+        }
+        assert_eq!(names, ["empty", "token"]);
+        assert!(!state.is_same_object(borrowed(&token), borrowed(&directory)).await.unwrap());
+    }
+
+    /// A guest passes whatever number it likes.
+    #[tokio::test]
+    async fn a_handle_of_something_else_ends_the_guest() {
+        let mut store = store(Some(&secrets()));
+        let state = store.data_mut();
+        let (directory, _) = state.get_directories().unwrap().remove(0);
+        let listing = state.read_directory(borrowed(&directory)).await.unwrap();
+        for rep in [listing.rep(), 77, u32::MAX] {
+            let wrong = state.stat(Resource::new_borrow(rep)).await.err().unwrap();
+            assert!(wrong.downcast().is_err(), "it is told no code");
+        }
+    }
+}

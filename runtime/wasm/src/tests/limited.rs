@@ -1,0 +1,39 @@
+//! Compilations that the kernel ends, since they take more than they may.
+
+use super::*;
+use crate::failpoint::{CPU_SECONDS, MEMORY_BYTES};
+
+/// What a compiler says of a module with one limit lowered, and then one whose limits are as ever.
+async fn rejected_twice(wasm: &[u8], limit: (&str, &str)) -> String {
+    let bench = Bench::new();
+    let artifact = bench.artifact(wasm);
+    let limited = Bench::compiler_with(&bench.folder, &bench.engine, &[limit]);
+    let error = limited.compile(&artifact).await.unwrap_err();
+    assert_eq!(error.code(), "compile-limit", "{error}");
+    assert_eq!(limited.compiled(), 1);
+    // It is the module's fault, also when it comes again.
+    let again = bench.compiler.compile(&artifact).await.unwrap_err();
+    assert_eq!(again.to_string(), error.to_string());
+    assert_eq!(bench.compiler.compiled(), 0);
+    error.to_string()
+}
+
+#[tokio::test]
+async fn the_kernel_ends_what_takes_too_much_processor_time() {
+    let endless = r#"(module (func $endless (loop br 0)) (start $endless) (func (export "_start")))"#;
+    let said = rejected_twice(&wat::parse_str(endless).unwrap(), (CPU_SECONDS, "1")).await;
+    assert!(said.contains("too much processor time"), "{said}");
+}
+
+#[tokio::test]
+async fn the_kernel_ends_what_takes_too_much_memory() {
+    // 16 MiB in a section that nobody reads, but the child does.
+    let mut module = wat::parse_str(guests::HELLO).unwrap();
+    let bench = Bench::new();
+    module.extend([0, 0x82, 0x80, 0x80, 0x08, 1, b'x']);
+    module.resize(module.len() + (16 << 20), 0);
+    bench.compiler.compile(&bench.artifact(&module)).await.expect("with all its memory it compiles");
+
+    let said = rejected_twice(&module, (MEMORY_BYTES, &(8 << 20).to_string())).await;
+    assert!(said.contains("too much memory"), "{said}");
+}
