@@ -3,31 +3,27 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::Router;
-use http::{HeaderValue, Request, Response, header::CONNECTION};
+use http::{HeaderName, HeaderValue, Request, Response, header::CONNECTION};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use prometheus::Registry;
 use runtime_api::{CallId, Error, Provider, Result, VersionInfo};
-use runtime_http::{CALL_ID, answer, call_id};
+use runtime_http::{CALL_ID, Credentials, Gate, Peer, RequestBody, START_TIME, answer, call_id, check_head};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
 
 use crate::{
-    CallBody, Credentials, MetricsEndpoint,
-    auth::{BasicAuth, refusal},
-    cross_site::refuse_other_sites,
-    functions,
-    headers::{SERVED_BY, START_TIME},
-    metrics::Metrics,
-    request_body::RequestBody,
-    request_head::check_head,
+    CallBody, MetricsEndpoint, activator::Activator, functions, logs::LogsServer, metrics::Metrics,
     routes::Backend,
 };
+
+/// Which gateway answered (`OpenFaaS`).
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 
 /// What a gateway is told.
 #[derive(Clone, Debug)]
@@ -40,6 +36,12 @@ pub struct Config {
     pub shutdown: CancellationToken,
     /// Where requests for `/system` and `/ui` are answered, so that no call waits for an upload or a long list.
     pub control: Handle,
+    /// How long a call may wait until its function is woken that is at zero replicas, at most 100 s; `None` where the
+    /// provider is known to wake functions itself, or nobody is to.
+    pub scale_from_zero: Option<Duration>,
+    /// Another server that logs are read from, by its URL (`OpenFaaS` `logs_provider_url`); `None` means the provider.
+    /// The process must have a default provider of rustls for it.
+    pub logs_server: Option<String>,
 }
 
 /// The `OpenFaaS` gateway in front of a provider.
@@ -48,10 +50,11 @@ pub struct Gateway(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) activator: Option<Activator>,
     registry: Registry,
     shutdown: CancellationToken,
     control: Handle,
-    auth: Option<BasicAuth>,
+    pub(crate) gate: Gate,
     served_by: HeaderValue,
     open: Router,
     protected: Router,
@@ -61,19 +64,23 @@ impl Gateway {
     /// Registers the gateway's metrics and lays out its routes.
     ///
     /// # Errors
-    /// The registry has a gateway's metrics already, or the version cannot be sent in a header.
+    /// The registry has a gateway's metrics already, the version cannot be sent in a header, or the server of logs has no
+    /// URL that can be asked.
     pub fn new(config: Config, provider: Arc<dyn Provider>, registry: &Registry) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(registry).map_err(Error::internal)?);
         let served_by = format!("fawn/{}", config.version.release).try_into().map_err(Error::internal)?;
         let (shutdown, control) = (config.shutdown, config.control);
-        let backend = Backend::new(provider.clone(), metrics.clone(), config.version, shutdown.clone());
+        let logs_server = config.logs_server.as_deref().map(LogsServer::new).transpose()?;
+        let backend =
+            Backend::new(provider.clone(), metrics.clone(), config.version, shutdown.clone(), logs_server);
         Ok(Self(Arc::new(Parts {
             provider,
             metrics,
+            activator: config.scale_from_zero.map(Activator::new),
             registry: registry.clone(),
             shutdown,
             control,
-            auth: config.basic_auth.as_ref().map(BasicAuth::new),
+            gate: Gate::new(config.basic_auth.as_ref()),
             served_by,
             open: backend.open_routes(),
             protected: backend.protected_routes(),
@@ -82,10 +89,7 @@ impl Gateway {
 
     /// What answers the requests of one connection.
     pub fn service(&self, peer: SocketAddr) -> GatewayService {
-        let peer = peer.ip().to_canonical().to_string();
-        // An address is visible ASCII.
-        let peer = HeaderValue::try_from(peer).unwrap_or(HeaderValue::from_static("unknown"));
-        GatewayService { parts: Arc::clone(&self.0), peer }
+        GatewayService { parts: Arc::clone(&self.0), peer: peer.into() }
     }
 
     /// What answers on the metrics port.
@@ -97,7 +101,7 @@ impl Gateway {
 }
 
 impl Parts {
-    async fn answer(&self, peer: &HeaderValue, mut request: Request<Incoming>) -> Response<CallBody> {
+    async fn answer(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<CallBody> {
         let call_id = call_id(request.headers());
         let (id, now) = stamp(&call_id);
         request.headers_mut().insert(CALL_ID, id.clone());
@@ -118,34 +122,27 @@ impl Parts {
         response
     }
 
-    async fn route(
-        &self,
-        call_id: CallId,
-        peer: &HeaderValue,
-        request: Request<Incoming>,
-    ) -> Response<CallBody> {
+    async fn route(&self, call_id: CallId, peer: &Peer, request: Request<Incoming>) -> Response<CallBody> {
         match request.uri().path().split('/').nth(1) {
             Some("function") => functions::call(self, call_id, peer, request).await,
-            Some("system" | "ui") => self.protected(&call_id, request).await,
+            Some("system" | "ui") => self.protected(&call_id, peer, request).await,
             _ => answer_from(self.open.clone(), request).await,
         }
     }
 
     /// The only way to the protected routes, whatever the path says after its first segment.
-    async fn protected(&self, call_id: &CallId, request: Request<Incoming>) -> Response<CallBody> {
-        if let Err(error) = refuse_other_sites(request.headers(), self.auth.is_some()) {
+    async fn protected(
+        &self,
+        call_id: &CallId,
+        peer: &Peer,
+        request: Request<Incoming>,
+    ) -> Response<CallBody> {
+        if let Err(error) = self.gate.admit(peer.address, request.headers()).await {
             return answer(&error, call_id).map(CallBody::from);
-        }
-        if !self.admits(&request) {
-            return refusal().map(CallBody::from);
         }
         let answering = self.control.spawn(answer_from(self.protected.clone(), request));
         let answered = AbortOnDropHandle::new(answering).await;
         answered.unwrap_or_else(|error| answer(&Error::internal(error), call_id).map(CallBody::from))
-    }
-
-    fn admits(&self, request: &Request<Incoming>) -> bool {
-        self.auth.as_ref().is_none_or(|auth| auth.admits(request.headers()))
     }
 }
 
@@ -167,7 +164,7 @@ async fn answer_from(routes: Router, request: Request<Incoming>) -> Response<Cal
 #[derive(Clone)]
 pub struct GatewayService {
     parts: Arc<Parts>,
-    peer: HeaderValue,
+    peer: Peer,
 }
 
 impl Service<Request<Incoming>> for GatewayService {

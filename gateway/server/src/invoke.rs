@@ -4,62 +4,53 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, header::CONTENT_TYPE};
-use http_body::{Body as _, Frame, SizeHint};
-use runtime_api::{Body, BodyError, Error, Invocation, Result};
-use runtime_http::answer;
-use tokio::select;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use runtime_api::{Body, BodyError, CallId, Error, FunctionName};
+use runtime_http::{FunctionCall, Peer, Unattributed, answer, are_presented, function_not_found};
 use tracing::{Instrument, debug_span};
 
-use crate::{gateway::Parts, headers::forward_response, metrics::Running};
+use crate::{gateway::Parts, metrics::Running};
 
 /// The one path that every call takes: measured, answered or refused, its body streaming.
-///
-/// `stalled` ends the call when the client stops sending its body.
-pub(crate) async fn invoke(
-    gateway: &Parts,
-    invocation: Invocation,
-    stalled: impl Future<Output = ()>,
-) -> Response<CallBody> {
-    let mut running = gateway.metrics.begin(&invocation.function);
-    let (function, call_id) = (invocation.function.clone(), invocation.call_id.clone());
-    let method = invocation.request.method().clone();
-    let request_type = invocation.request.headers().get(CONTENT_TYPE).cloned();
+pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> Response<CallBody> {
+    let (function, call_id) = (call.invocation.function.clone(), call.invocation.call_id.clone());
+    if let Some(activator) = &gateway.activator
+        && let Err(error) = activator.wake(&*gateway.provider, &function).await
+    {
+        return refused(&error, &function, &call_id);
+    }
+    let mut running = gateway.metrics.begin(&function);
     let span = debug_span!("invocation", %call_id, %function);
-    let result = select! {
-        biased;
-        result = gateway.provider.invoke(invocation).instrument(span) => result.and_then(fit_to_send),
-        () = stalled => Err(Error::invalid("request-timeout", "the request's body stopped arriving")),
-    };
-    let response = match result {
-        Ok(mut response) => {
-            let body_size = response.body().size_hint().exact();
-            forward_response(response.headers_mut(), &method, body_size, request_type);
-            response
+    let presented = are_presented(call.invocation.request.headers());
+    let call = gateway.gate.call(peer.address, &function, presented, call.run(&*gateway.provider));
+    let (response, is_known) = match call.instrument(span).await {
+        Ok(response) => {
+            let is_known = response.extensions().get::<Unattributed>().is_none();
+            (response, is_known)
         }
-        Err(Error::NotFound(reason)) => {
+        Err(error @ Error::NotFound(_)) => {
             running.forget();
-            return answer(&not_found(function.as_str(), &reason), &call_id).map(CallBody::from);
+            return refused(&error, &function, &call_id);
         }
-        Err(error) => answer(&error, &call_id),
+        Err(error) => (answer(&error, &call_id), is_found(&error)),
     };
-    running.answered(response.status());
+    running.answered(response.status(), is_known);
     response.map(|inner| CallBody { inner, _running: Some(running) })
 }
 
-/// The text that clients of `OpenFaaS` know.
-pub(crate) fn not_found(function: &str, reason: &str) -> Error {
-    Error::NotFound(format!("error finding function {function}: {reason}"))
+/// In the words that clients of `OpenFaaS` know.
+fn refused(error: &Error, function: &FunctionName, call_id: &CallId) -> Response<CallBody> {
+    let response = match error {
+        Error::NotFound(reason) => answer(&function_not_found(function.as_str(), reason), call_id),
+        error => answer(error, call_id),
+    };
+    response.map(CallBody::from)
 }
 
-/// An interim status cannot be an answer, and taken for one it would leave the client waiting (RFC 9110 §15.2).
-fn fit_to_send(response: Response<Body>) -> Result<Response<Body>> {
-    if !response.status().is_informational() {
-        return Ok(response);
-    }
-    let status = response.status().as_u16();
-    let message = format!("the function answered with the interim status {status}; answer with 200 to 599");
-    Err(Error::FunctionFailed { code: "bad-response", message, source: None })
+/// Whether an error tells that there is such a function: these come before anybody looks.
+fn is_found(error: &Error) -> bool {
+    !matches!(error, Error::Unreachable { .. } | Error::TooManyAttempts { .. } | Error::Invalid { .. })
 }
 
 /// The body of an answer. A call lasts until its body is dropped.

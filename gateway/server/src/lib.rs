@@ -3,19 +3,19 @@
 //! Not what runs functions, and not what listens on ports. Its one invariant: the routes of `/system` and `/ui` can
 //! only be reached through the check of credentials, because that is where the only way to them begins.
 
-mod auth;
-mod cross_site;
+mod activator;
+mod alert;
 mod functions;
 mod gateway;
-mod headers;
 mod invoke;
+mod logs;
 mod metrics;
 mod metrics_endpoint;
-mod request_body;
-mod request_head;
+mod openapi;
 mod routes;
+mod scale_policy;
 
-pub use auth::Credentials;
 pub use gateway::{Config, Gateway, GatewayService};
 pub use invoke::CallBody;
 pub use metrics_endpoint::MetricsEndpoint;
+pub use runtime_http::Credentials;

@@ -20,7 +20,7 @@ const OTHER: u16 = 0;
 /// The series of `OpenFaaS` gateways.
 ///
 /// A function has series once it is known to exist: because it is listed, or because a call of it got past the
-/// provider's lookup. Its first call is therefore counted as started when it is answered, every other one when it
+/// provider's lookup, or succeeded where others than ours do not tell. Its first call is therefore counted as started when it is answered, every other one when it
 /// starts, and no made-up name is ever counted.
 pub(crate) struct Metrics {
     seconds: HistogramVec,
@@ -150,10 +150,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// The function exists, and its answer begins.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    /// The answer begins. `is_known`: it tells that the function exists, so that it has series from now on.
+    pub(crate) fn answered(&mut self, status: StatusCode, is_known: bool) {
         self.code = if status.canonical_reason().is_some() { status.as_u16() } else { OTHER };
-        if self.series.is_none() {
+        if self.series.is_none() && is_known {
             let series = self.metrics.series(&self.function);
             series.started.inc();
             self.series = Some(series);

@@ -67,7 +67,8 @@ impl MetricsEndpoint {
         let mut gone = self.metrics.names();
         for namespace in self.provider.namespaces().await? {
             for status in self.provider.list(&namespace).await? {
-                let function = FunctionName::new(&status.name, &namespace)?;
+                // What cannot be called here has no series; other providers have other rules.
+                let Ok(function) = FunctionName::new(&status.name, &namespace) else { continue };
                 self.metrics.found(&function, &status);
                 gone.remove(&function);
             }

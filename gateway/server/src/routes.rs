@@ -2,12 +2,13 @@ use std::{collections::BTreeMap, env::consts::ARCH, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Query, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, header::CONTENT_TYPE};
 use runtime_api::{Error, FunctionName, FunctionStatus, Provider, ProviderInfo, Result, VersionInfo};
 use runtime_http::{Failure, answer_failures, health_routes, list_functions, no_route, system_routes};
 use serde::Serialize;
@@ -15,7 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::warn;
 
-use crate::metrics::Metrics;
+use crate::{
+    alert,
+    logs::{LogsServer, logs},
+    metrics::Metrics,
+    openapi,
+};
 
 /// What the routes need that are the gateway's own, in place of the provider's or before them.
 #[derive(Clone)]
@@ -23,8 +29,10 @@ pub(crate) struct Backend {
     provider: Arc<dyn Provider>,
     metrics: Arc<Metrics>,
     version: VersionInfo,
-    shutdown: CancellationToken,
-    of_provider: Router,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) of_provider: Router,
+    /// Where logs are read from, if that is not the provider.
+    pub(crate) logs_server: Option<LogsServer>,
 }
 
 impl Backend {
@@ -33,9 +41,10 @@ impl Backend {
         metrics: Arc<Metrics>,
         version: VersionInfo,
         shutdown: CancellationToken,
+        logs_server: Option<LogsServer>,
     ) -> Self {
         let of_provider = system_routes(Arc::clone(&provider));
-        Self { provider, metrics, version, shutdown, of_provider }
+        Self { provider, metrics, version, shutdown, of_provider, logs_server }
     }
 
     /// For those who have shown their credentials.
@@ -43,7 +52,8 @@ impl Backend {
         Router::new()
             .route("/system/functions", any(functions))
             .route("/system/info", get(info))
-            .route("/system/logs", get(async || StatusCode::NOT_IMPLEMENTED))
+            .route("/system/alert", post(alert))
+            .route("/system/logs", get(logs))
             .fallback_service(self.of_provider.clone())
             .layer(middleware::from_fn(answer_failures))
             .with_state(self.clone())
@@ -55,8 +65,9 @@ impl Backend {
             .layer(middleware::from_fn_with_state(self.shutdown.clone(), while_serving))
             .route(
                 "/",
-                get(async || "Fawn: functions are at /function/NAME, the OpenFaaS API is at /system\n"),
+                get(async || "Fawn: functions are at /function/NAME, the OpenFaaS API is at /system, told by /openapi.json\n"),
             )
+            .route("/openapi.json", get(openapi::document))
             .fallback(async || Failure::from(no_route()))
             .layer(middleware::from_fn(answer_failures))
     }
@@ -92,8 +103,9 @@ async fn list(backend: &Backend, uri: &Uri) -> Result<Json<Vec<FunctionStatus>>,
         Query::try_from_uri(uri).map_err(|error| Error::invalid("invalid-query", error.to_string()))?;
     let mut functions = list_functions(&*backend.provider, &query).await?;
     for status in &mut functions {
-        let name = FunctionName::new(&status.name, &status.spec.namespace)?;
-        status.invocation_count = backend.metrics.completed(&name);
+        // One whose name only other providers allow cannot be called here.
+        let name = FunctionName::new(&status.name, &status.spec.namespace);
+        status.invocation_count = name.map_or(0.0, |name| backend.metrics.completed(&name));
     }
     Ok(Json(functions))
 }
@@ -104,6 +116,17 @@ struct Info {
     provider: ProviderInfo,
     version: VersionInfo,
     arch: &'static str,
+}
+
+/// A line for each function that could not be scaled, by number (`OpenFaaS`).
+async fn alert(State(backend): State<Backend>, body: Body) -> Result<Response, Failure> {
+    let failed = alert::scale(&*backend.provider, body).await?;
+    if failed.is_empty() {
+        return Ok(Response::default());
+    }
+    let lines = failed.iter().enumerate().map(|(number, error)| format!("[{number}] {error}\n"));
+    let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+    Ok((StatusCode::INTERNAL_SERVER_ERROR, kind, lines.collect::<String>()).into_response())
 }
 
 /// Always all of it: faas-cli fails on a part that is missing.

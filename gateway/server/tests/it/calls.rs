@@ -122,7 +122,7 @@ async fn a_clients_call_id_is_kept_unless_it_is_unfit() {
 async fn every_answer_carries_the_call_id() {
     let edge = Edge::start_with(Some(crate::access::admin()));
     edge.provider.script("trap", async |_| {
-        Err(Error::FunctionFailed { code: "trap", message: "it trapped".into(), source: None })
+        Err(Error::FunctionFailed { code: "trap".into(), message: "it trapped".into(), source: None })
     });
     for (target, status) in [
         ("/function/missing", 404),
@@ -326,7 +326,11 @@ async fn an_unknown_function_is_not_found_in_known_words() {
 #[tokio::test]
 async fn what_goes_wrong_with_a_call_has_its_status() {
     let edge = Edge::start();
-    let failed = |code| Error::FunctionFailed { code, message: "it failed".into(), source: None };
+    let failed = |code: &'static str| Error::FunctionFailed {
+        code: code.into(),
+        message: "it failed".into(),
+        source: None,
+    };
     let full = || Error::Overloaded { message: "no room".into(), retry_after: Duration::from_secs(1) };
     edge.provider.script("busy", async |_| Err(Error::TooManyCalls { max_inflight: 3 }));
     edge.provider.script("full", move |_| ready(Err(full())));

@@ -28,11 +28,25 @@ impl Edge {
     }
 
     pub(crate) fn start_with(basic_auth: Option<Credentials>) -> Self {
+        Self::start_beside(basic_auth, None)
+    }
+
+    /// With another server that logs are read from.
+    pub(crate) fn start_beside(basic_auth: Option<Credentials>, logs_server: Option<String>) -> Self {
+        // What talks TLS wants one to be chosen, and programs choose it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let provider = FakeProvider::new();
         let version = VersionInfo { sha: "abc123".into(), release: "0.1.0".into() };
         let ending = CancellationToken::new();
         let control = tokio::runtime::Handle::current();
-        let config = Config { basic_auth, version, shutdown: ending.clone(), control };
+        let config = Config {
+            basic_auth,
+            version,
+            shutdown: ending.clone(),
+            control,
+            scale_from_zero: None,
+            logs_server,
+        };
         let gateway = Gateway::new(config, provider.clone(), &Registry::new()).unwrap();
         let (metrics, shutdown) = (gateway.metrics_endpoint(), CancellationToken::new());
         let listen = || {

@@ -2,7 +2,10 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod alerts;
 mod calls;
 mod edge;
+mod logs;
 mod metrics;
+mod openapi;
 mod streams;

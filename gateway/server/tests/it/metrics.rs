@@ -1,6 +1,7 @@
 use futures_util::future::pending;
 use http::Response;
 use runtime_api::{Error, empty};
+use runtime_http::Unattributed;
 
 use crate::edge::{Edge, ok};
 
@@ -81,6 +82,22 @@ async fn made_up_names_and_removed_functions_have_no_series() {
     edge.get("/function/g").await;
     edge.send("DELETE", "/system/functions", &[], r#"{"functionName":"g"}"#).await;
     assert!(!edge.metrics("GET", "/metrics").await.body.contains("function_name"));
+}
+
+#[tokio::test]
+async fn a_failure_that_need_not_be_a_functions_makes_no_series() {
+    let edge = Edge::start();
+    edge.provider.script("f", async |_| {
+        let mut response = Response::builder().status(404).body(empty()).unwrap();
+        response.extensions_mut().insert(Unattributed);
+        Ok(response)
+    });
+    edge.get("/function/f").await;
+    assert!(!edge.counted().await.iter().any(|line| line.starts_with("gateway_function_invocation_total{")));
+    // It has been listed since.
+    edge.get("/function/f").await;
+    let counted = r#"gateway_function_invocation_total{code="404",function_name="f.openfaas-fn"} 1"#;
+    assert!(edge.counted().await.contains(&counted.to_owned()));
 }
 
 #[tokio::test]

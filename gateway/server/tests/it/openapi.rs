@@ -1,0 +1,53 @@
+use serde_json::Value;
+
+use crate::{access::admin, edge::Edge};
+
+const METHODS: [&str; 5] = ["get", "post", "put", "delete", "patch"];
+
+/// The paths of the document, with names in place of their parameters, and the methods of each.
+async fn documented(edge: &Edge) -> Vec<(String, Vec<String>)> {
+    let answer = edge.get("/openapi.json").await;
+    assert_eq!((answer.status, answer.header("content-type").as_str()), (200, "application/json"));
+    let document: Value = serde_json::from_str(&answer.body).unwrap();
+    let paths = document.get("paths").unwrap().as_object().unwrap().iter();
+    let filled = |path: &str| path.replace("{name}", "f").replace("{namespace}", "dev");
+    let methods = |operations: &Value| operations.as_object().unwrap().keys().cloned().collect();
+    paths.map(|(path, operations)| (filled(path), methods(operations))).collect()
+}
+
+#[tokio::test]
+async fn the_document_tells_what_is_routed() {
+    let edge = Edge::start();
+    edge.provider.add("f");
+    for (path, methods) in documented(&edge).await {
+        for method in METHODS {
+            let answer = edge.request(&method.to_uppercase(), &path, &[]).await;
+            let (routed, told) = (answer.status != 405, methods.iter().any(|one| one == method));
+            assert_eq!(routed, told, "{method} {path}: {}", answer.status);
+            assert_ne!(answer.body, "404 page not found\n", "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_path_of_the_document_below_system_asks_for_credentials() {
+    let edge = Edge::start_with(Some(admin()));
+    let paths = documented(&edge).await;
+    assert!(paths.iter().filter(|(path, _)| path.starts_with("/system/")).count() > 10);
+    for (path, methods) in paths {
+        for method in methods {
+            let status = edge.request(&method.to_uppercase(), &path, &[]).await.status;
+            assert_eq!(status == 401, path.starts_with("/system/"), "{method} {path}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_document() {
+    let edge = Edge::start();
+    let paths = documented(&edge).await;
+    for path in runtime_http::PATHS {
+        let path = path.replace("{name}", "f").replace("{namespace}", "dev");
+        assert!(paths.iter().any(|(documented, _)| *documented == path), "{path}");
+    }
+}
