@@ -5,8 +5,10 @@ use crate::{
     compile_module,
     completion::{self, CompletionArguments},
     deploy::{self, DeployArguments},
+    gateway::{self, GatewayArguments},
     inspect::{self, InspectArguments},
     push::{self, PushArguments},
+    serve_node::{self, NodeArguments},
     up::{self, UpArguments},
 };
 
@@ -33,6 +35,8 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(Box<UpArguments>),
+    Node(Box<NodeArguments>),
+    Gateway(Box<GatewayArguments>),
     Deploy(DeployArguments),
     Push(PushArguments),
     Inspect(InspectArguments),
@@ -47,6 +51,8 @@ impl CommandLine {
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
             Command::Up(arguments) => up::run(*arguments),
+            Command::Node(arguments) => serve_node::run(*arguments),
+            Command::Gateway(arguments) => gateway::run(*arguments),
             Command::Deploy(arguments) => block_on(deploy::run(arguments)),
             Command::Push(arguments) => block_on(push::run(arguments)),
             Command::Inspect(arguments) => block_on(inspect::run(arguments)),

@@ -25,6 +25,12 @@ pub(crate) struct Credentials {
     pub(crate) password: String,
 }
 
+impl From<Credentials> for runtime_http::Credentials {
+    fn from(Credentials { user, password }: Credentials) -> Self {
+        Self { user, password }
+    }
+}
+
 impl Credentials {
     /// Reads both files of a directory, as `OpenFaaS` names them; white space at either end does not count.
     pub(crate) fn read(directory: &Path) -> Result<Self> {

@@ -33,6 +33,19 @@ pub(crate) fn login(address: SocketAddr, user: Option<(&str, &Path)>) -> String 
     }
 }
 
+/// How to start a gateway to a node, and with which files if it asks for credentials.
+pub(crate) fn gateway_to(listening: SocketAddr, credentials: Option<&Path>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let credentials = match credentials {
+        Some(folder) => format!("--credentials {}", folder.display()),
+        None => "--no-auth".to_owned(),
+    };
+    format!(
+        "fawn {version}: node on http://{listening}\n  gateway: fawn gateway --provider http://{} {credentials}",
+        from_here(listening)
+    )
+}
+
 /// How to call a function, or to see when it can be called.
 pub(crate) fn call(address: SocketAddr, started: &Started) -> String {
     let name = started.name.name();
@@ -73,6 +86,13 @@ mod tests {
             "{line}"
         );
         assert!(login(address, None).contains("not needed"));
+    }
+
+    #[test]
+    fn a_node_says_how_to_reach_it() {
+        let hint = gateway_to("0.0.0.0:8081".parse().unwrap(), Some(Path::new("/data")));
+        assert!(hint.ends_with("--provider http://127.0.0.1:8081 --credentials /data"), "{hint}");
+        assert!(gateway_to("10.0.0.1:1".parse().unwrap(), None).ends_with("http://10.0.0.1:1 --no-auth"));
     }
 
     #[test]

@@ -6,20 +6,20 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use runtime_api::{ArtifactKind, ImageReference};
+use runtime_api::{ArtifactKind, ImageReference, ModuleCommand};
 use runtime_oci::{ArtifactSource, PullPolicy};
 use runtime_wasm::Inspection;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    module_file,
+    module_file::{self, Module},
     progress::Spinner,
     registry::{RegistryArguments, TemporaryRegistry},
     usage::Mistakes,
 };
 
-/// Say what a module is, and whether and how it would run here
+/// Say what a module is, what its image starts it with, and whether and how it would run here
 ///
 /// Reads a file, or pulls an image; compiles nothing, runs nothing and deploys nothing.
 #[derive(Debug, Args)]
@@ -40,24 +40,24 @@ pub(crate) struct InspectArguments {
 
 pub(crate) async fn run(arguments: InspectArguments) -> Result<()> {
     let client = arguments.registry.connect()?;
-    let module = if module_file::is_file(&arguments.source) {
-        module_file::load(Path::new(&arguments.source), client.max_module_bytes()).await?.bytes
+    let Module { bytes, command } = if module_file::is_file(&arguments.source) {
+        module_file::load(Path::new(&arguments.source), client.max_module_bytes()).await?
     } else {
         pull(&arguments.source, &client).await?
     };
-    client.check_size(&module)?;
+    client.check_size(&bytes)?;
     let found =
-        runtime_wasm::inspect(&module).with_context(|| format!("cannot inspect {}", arguments.source))?;
-    let digest = runtime_api::Digest(Sha256::digest(&module).into());
+        runtime_wasm::inspect(&bytes).with_context(|| format!("cannot inspect {}", arguments.source))?;
+    let digest = runtime_api::Digest(Sha256::digest(&bytes).into());
     let text = if arguments.json {
-        as_json(&found, module.len(), digest).to_string()
+        as_json(&found, &command, bytes.len(), digest).to_string()
     } else {
-        in_words(&found, module.len(), digest)
+        in_words(&found, &command, bytes.len(), digest)
     };
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
-async fn pull(reference: &str, client: &TemporaryRegistry) -> Result<Vec<u8>> {
+async fn pull(reference: &str, client: &TemporaryRegistry) -> Result<Module> {
     let image = ImageReference::parse(reference).map_err(|error| Mistakes::from(error.to_string()))?;
     let spinner = Spinner::start(format!("pulling {image}"));
     let show = |progress: runtime_oci::Progress| {
@@ -68,10 +68,16 @@ async fn pull(reference: &str, client: &TemporaryRegistry) -> Result<Vec<u8>> {
         ));
     };
     let artifact = client.registry.fetch(&image, PullPolicy::Always, &show).await?.artifact;
-    fs::read(&artifact.path).context("the pulled module cannot be read")
+    let bytes = fs::read(&artifact.path).context("the pulled module cannot be read")?;
+    Ok(Module { bytes, command: ModuleCommand { args: artifact.args, env: artifact.env } })
 }
 
-fn in_words(found: &Inspection, size_bytes: usize, digest: runtime_api::Digest) -> String {
+fn in_words(
+    found: &Inspection,
+    command: &ModuleCommand,
+    size_bytes: usize,
+    digest: runtime_api::Digest,
+) -> String {
     let kind = match found.kind {
         ArtifactKind::Module => "core module",
         ArtifactKind::Component => "component",
@@ -80,21 +86,47 @@ fn in_words(found: &Inspection, size_bytes: usize, digest: runtime_api::Digest) 
         Ok(world) => format!("runs      as a {}", world.describe()),
         Err(error) => format!("does not run here: {error}"),
     };
-    let list =
-        |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join("\n          ") };
     format!(
-        "kind      {kind}\nsize      {size_bytes} bytes\ndigest    {digest}\nimports   {}\nexports   {}\n{verdict}",
+        "kind      {kind}\nsize      {size_bytes} bytes\ndigest    {digest}\n\
+         args      {}\nenv       {}\nimports   {}\nexports   {}\n{verdict}",
+        list(&command.args),
+        list(&variables(command)),
         list(&found.imports),
         list(&found.exports)
     )
 }
 
-fn as_json(found: &Inspection, size_bytes: usize, digest: runtime_api::Digest) -> Value {
+/// One a line. Whoever made the module chose them, and a terminal obeys control characters.
+fn list(texts: &[String]) -> String {
+    if texts.is_empty() {
+        return "nothing".into();
+    }
+    let printable = |text: &String| -> String {
+        let escaped =
+            |char: char| if char.is_control() { char.escape_default().collect() } else { char.to_string() };
+        text.chars().map(escaped).collect()
+    };
+    texts.iter().map(printable).collect::<Vec<_>>().join("\n          ")
+}
+
+/// As an image's configuration writes them (OCI image specification, `config.Env`).
+fn variables(command: &ModuleCommand) -> Vec<String> {
+    command.env.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn as_json(
+    found: &Inspection,
+    command: &ModuleCommand,
+    size_bytes: usize,
+    digest: runtime_api::Digest,
+) -> Value {
     let world = found.world();
     json!({
         "kind": found.kind,
         "sizeBytes": size_bytes,
         "digest": digest,
+        "args": command.args,
+        "env": variables(command),
         "imports": found.imports,
         "exports": found.exports,
         "runs": world.is_ok(),
@@ -115,17 +147,34 @@ mod tests {
     fn says_how_a_module_runs_or_why_it_does_not() {
         let digest = runtime_api::Digest([0xab; 32]);
         let good = inspect(r#"(module (func (export "_start")))"#);
-        let words = in_words(&good, 42, digest);
+        let none = ModuleCommand::default();
+        let words = in_words(&good, &none, 42, digest);
         assert!(words.contains("runs      as a WASI preview 1 command module"), "{words}");
         assert!(
             words.contains("42 bytes") && words.contains("sha256:abab") && words.contains("_start"),
             "{words}"
         );
-        assert_eq!(as_json(&good, 42, digest)["runs"], true);
+        assert_eq!(as_json(&good, &none, 42, digest)["runs"], true);
 
         let bad = inspect(r#"(module (import "env" "abort" (func)) (func (export "_start")))"#);
-        let words = in_words(&bad, 42, digest);
+        let words = in_words(&bad, &none, 42, digest);
         assert!(words.contains("does not run here") && words.contains("env/abort"), "{words}");
-        assert!(as_json(&bad, 42, digest)["reason"].as_str().unwrap().contains("env/abort"));
+        assert!(as_json(&bad, &none, 42, digest)["reason"].as_str().unwrap().contains("env/abort"));
+    }
+    #[test]
+    fn says_what_an_image_starts_it_with() {
+        let command = ModuleCommand {
+            args: vec!["--fast".into(), "two words".into(), "a\u{1b}[2Jb\nkind".into()],
+            env: vec![("A".into(), "b=c".into())],
+        };
+        let (found, digest) = (inspect(r#"(module (func (export "_start")))"#), runtime_api::Digest([0; 32]));
+        let words = in_words(&found, &command, 42, digest);
+        let shown = "args      --fast\n          two words\n          a\\u{1b}[2Jb\\nkind\nenv       A=b=c\n";
+        assert!(words.contains(shown), "{words}");
+        let json = as_json(&found, &command, 42, digest);
+        assert_eq!((&json["args"], &json["env"]), (&json!(command.args), &json!(["A=b=c"])));
+
+        let words = in_words(&found, &ModuleCommand::default(), 42, digest);
+        assert!(words.contains("args      nothing\nenv       nothing\n"), "{words}");
     }
 }

@@ -8,6 +8,8 @@ mod config;
 mod credentials;
 mod deploy;
 mod first_functions;
+mod gateway;
+mod gateway_config;
 mod hints;
 mod inspect;
 mod memory;
@@ -16,6 +18,9 @@ mod node;
 mod progress;
 mod push;
 mod registry;
+mod serve_node;
+mod serve_settings;
+mod serving;
 mod up;
 mod usage;
 
@@ -30,6 +35,7 @@ use crate::command_line::CommandLine;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    runtime_process::keep_descriptors();
     // Fails only when one is installed already, and nothing ran before this.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match CommandLine::parse().run() {

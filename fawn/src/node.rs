@@ -1,4 +1,4 @@
-//! The node of `fawn up`: here its parts are chosen and joined.
+//! The node, with a gateway or apart: here its parts are chosen and joined.
 
 use std::{
     fs::{self, DirBuilder},
@@ -12,15 +12,15 @@ use std::{
 use anyhow::{Context, Result};
 use rand::TryRng;
 use runtime_api::VersionInfo;
-use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
+use runtime_node::{DEPLOY_WAIT, Logs, Node, NodeConfig, NodeParts};
 use runtime_oci::{ArtifactStore, Registry};
-use runtime_store::{Store, write_atomically};
+use runtime_store::{Store, Vault, write_atomically};
 use runtime_wasm::{CodeLimits, CompileCommand, Compiler, Engine, EngineConfig};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::{compile_module, config::Config, memory};
+use crate::{compile_module, config::Config, credentials::Credentials, memory};
 
 /// How long modules are kept that no function names: longer than anyone takes between upload and deploy.
 const GARBAGE_GRACE: Duration = Duration::from_secs(3600);
@@ -34,6 +34,7 @@ const MANY_MODULES: u64 = 1000;
 /// Joins store, registry and engine, all within the data directory.
 pub(crate) fn start(
     config: &Config,
+    credentials: Option<Credentials>,
     directory: &Path,
     store: Store,
     metrics: &prometheus::Registry,
@@ -56,11 +57,24 @@ pub(crate) fn start(
         deploy_wait: DEPLOY_WAIT,
         garbage_grace: GARBAGE_GRACE,
         disk_budget_bytes: config.disk_budget_bytes,
+        basic_auth: credentials.map(Into::into),
         version: version(),
     };
+    let id = id(&directory.join("node-id")).context("the node's id cannot be kept")?;
+    let logs = Logs::start(&directory.join("logs"), config.log_limits, &id)
+        .map_err(|error| with_cause(error, "functions' logs"))?;
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());
-    let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
+    let vault = vault(config, directory, store.clone())?;
+    let parts = NodeParts { store, vault, artifacts, source, engine, compiler, logs, runtime };
     Node::start(node_config, parts, metrics).map_err(|error| with_cause(error, "the node"))
+}
+
+/// Secrets, under the operator's key or one beside them.
+fn vault(config: &Config, directory: &Path, store: Store) -> Result<Vault> {
+    Ok(match &config.secrets_key_file {
+        Some(file) => Vault::open(store, file)?,
+        None => Vault::open_or_make(store, &directory.join("secrets.key"))?,
+    })
 }
 
 /// As much code as memory, mappings and open files have room for.
@@ -108,6 +122,24 @@ fn compile_command() -> CompileCommand {
         args: vec![compile_module::NAME.into()],
         env: Vec::new(),
     }
+}
+
+/// What tells this node's lines in logs from others': eight hexadecimal digits, made once. One that is damaged is made
+/// anew.
+fn id(path: &Path) -> Result<String> {
+    let whole = |id: &str| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match fs::read(path) {
+        Ok(bytes) => {
+            if let Some(id) = String::from_utf8(bytes).ok().filter(|id| whole(id)) {
+                return Ok(id);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let id = format!("{:08x}", rand::rngs::SysRng.try_next_u32()?);
+    write_atomically(path, id.as_bytes(), 0o600)?;
+    Ok(id)
 }
 
 /// Where functions' large output lies, without what a node that was killed may have left there.

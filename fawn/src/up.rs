@@ -1,50 +1,35 @@
 use std::{
-    io::{self, Write},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use gateway_server::Gateway;
 use runtime_api::{DEFAULT_NAMESPACE, Provider};
 use runtime_node::Node;
-use runtime_process::{
-    Drained, LogError, ServeConfig, Signals, bind, bind_each, serve_on_cores, serve_on_thread,
-};
+use runtime_process::{serve_on_cores, serve_on_thread};
 use runtime_store::{DataDirectory, Store};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    runtime::{Builder, Handle},
-    select,
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{runtime::Handle, select, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::{
-    config::{Auth, Config, Settings},
-    credentials::{Credentials, PASSWORD_FILE},
+    config::{Config, Settings},
+    credentials::PASSWORD_FILE,
     first_functions::{self, Started},
     hints, node,
-    usage::Mistakes,
+    serve_settings::Role,
+    serving::{self, Listeners, MetricsPort},
 };
-
-/// Deployments, uploads and the like; calls have threads of their own.
-const CONTROL_THREADS: usize = 2;
-/// Scrapers and probes are few.
-const MAX_METRICS_CONNECTIONS: usize = 64;
 
 /// Run gateway and node on this machine, in one process
 ///
 /// Each file is deployed as a function of its name. Without files, the first start deploys a built-in function,
 /// `hello`. Functions, credentials and compiled code are kept in the data directory, and are there after a restart.
 ///
-/// A flag beats the environment, which beats the configuration file. Also honoured are upstream_timeout, basic_auth
-/// and secret_mount_path, as OpenFaaS names them.
+/// A flag beats the environment, which beats the configuration file. Also honoured are upstream_timeout, basic_auth,
+/// secret_mount_path and logs_provider_url, as OpenFaaS names them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fawn up                                         a first function on http://127.0.0.1:8080
@@ -67,100 +52,40 @@ pub(crate) struct UpArguments {
 
 pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     let environment = |name: &str| std::env::var(name).ok();
-    let config = Config::load(arguments.settings, arguments.config.as_deref(), &environment)?;
+    let config = Config::load(Role::GATEWAY, arguments.settings, arguments.config.as_deref(), &environment)?;
     first_functions::check(&arguments.files)?;
-    let (subscriber, _log_until_the_end) =
-        runtime_process::subscriber(&config.log, config.log_format).map_err(log_refused)?;
-    tracing::subscriber::set_global_default(subscriber).context("the log cannot be installed")?;
-    raise_open_files();
-    give_memory_in_small_pages();
-    let runtime = Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build();
-    let runtime = runtime.context("cannot start the asynchronous runtime")?;
-    let outcome = runtime.block_on(up(&config, &arguments.files));
-    // Whoever is told to exit at once does not wait for threads that are busy.
-    runtime.shutdown_background();
-    outcome
-}
-
-/// The allocator asks for pages of 2 MiB, of which each thread fills some hundred KiB.
-fn give_memory_in_small_pages() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        warn!(%error, "memory is taken in huge pages, so more of it");
-    }
-}
-
-/// A filter that makes no sense is the user's mistake, and says its cause itself.
-fn log_refused(error: LogError) -> anyhow::Error {
-    match error {
-        LogError::UnknownFilter { .. } => Mistakes::from(error.to_string()).into(),
-        LogError::NoThread(_) => error.into(),
-    }
-}
-
-async fn up(config: &Config, files: &[PathBuf]) -> Result<()> {
-    let directory = DataDirectory::open(&config.data_dir)?;
-    let listeners = Listeners::bind(config)?;
-    let signals = Signals::listen().context("signals cannot be listened for")?;
-    let (shutdown, now) = (CancellationToken::new(), CancellationToken::new());
-    let signals = tokio::spawn(signals.run(shutdown.clone(), now.clone()));
-    let outcome = select! {
-        served = serve_until(config, &directory, files, listeners, shutdown) => served,
-        () = now.cancelled() => bail!("told to exit at once: calls in flight were cut"),
-    };
-    signals.abort();
-    outcome
-}
-
-/// Both ports, taken before anything is started.
-struct Listeners {
-    /// One for each serving thread.
-    gateway: Vec<TcpListener>,
-    metrics: TcpListener,
-    gateway_address: SocketAddr,
-    metrics_address: SocketAddr,
-}
-
-impl Listeners {
-    fn bind(config: &Config) -> Result<Self> {
-        let gateway = bind_each(config.listen, "--listen", config.serve_threads)?;
-        let metrics = bind(config.metrics_listen, "--metrics-listen")?;
-        Ok(Self {
-            gateway_address: gateway.first().context("there is no listener")?.local_addr()?,
-            metrics_address: metrics.local_addr()?,
-            gateway,
-            metrics,
-        })
-    }
+    serving::run(&config.serve, |shutdown| up(&config, &arguments.files, shutdown))
 }
 
 /// Starts everything, from the disk upwards, and ends it in the opposite order.
-async fn serve_until(
-    config: &Config,
-    directory: &DataDirectory,
-    files: &[PathBuf],
-    listeners: Listeners,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    let credentials = credentials(&config.auth, directory.path())?;
+async fn up(config: &Config, files: &[PathBuf], shutdown: CancellationToken) -> Result<()> {
+    let options = &config.serve;
+    let directory = DataDirectory::open(&options.data_dir)?;
+    let listeners = Listeners::bind(options)?;
+    let credentials = options.auth.read_or_make(directory.path())?;
     let user = credentials.as_ref().map(|credentials| credentials.user.clone());
     let store = Store::open(directory.path())?;
     let numbers = prometheus::Registry::new();
-    let node = node::start(config, directory.path(), store.clone(), &numbers)?;
+    let node = node::start(config, credentials.clone(), directory.path(), store.clone(), &numbers)?;
     let gateway_config = gateway_server::Config {
-        basic_auth: credentials
-            .map(|Credentials { user, password }| gateway_server::Credentials { user, password }),
+        basic_auth: credentials.map(Into::into),
         version: node::version(),
         shutdown: shutdown.clone(),
         control: Handle::current(),
+        // The node wakes its functions itself.
+        scale_from_zero: None,
+        logs_server: config.logs_server.clone(),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(node.clone()), &numbers)?;
-    let (gateway_address, metrics_address) = (listeners.gateway_address, listeners.metrics_address);
-    let metrics_end = CancellationToken::new();
-    let metrics = serve_metrics(&gateway, listeners.metrics, metrics_end.clone())?;
-    let serve_config = ServeConfig { grace: config.grace_period, ..ServeConfig::default() };
+    let (gateway_address, metrics_address) = (listeners.address, listeners.metrics_address);
+    let endpoint = gateway.metrics_endpoint();
+    let metrics = MetricsPort::serve(|config, end| {
+        serve_on_thread("metrics", listeners.metrics, move |_| endpoint.clone(), config, end)
+    })?;
     let service_for = move |peer| gateway.service(peer);
-    let mut serving = serve_on_cores(listeners.gateway, service_for, serve_config, shutdown.clone())
-        .context("the gateway cannot be served")?;
+    let mut cores =
+        serve_on_cores(listeners.serving, service_for, serving::limits(options), shutdown.clone())
+            .context("the gateway cannot be served")?;
 
     let started = select! {
         started = first_functions::start(&node, &store, files, config.max_module_bytes) => Some(started),
@@ -168,52 +93,22 @@ async fn serve_until(
     };
     match &started {
         Some(Ok(functions)) => {
-            let password_file = config.auth.directory(directory.path()).join(PASSWORD_FILE);
+            let password_file = options.auth.directory(directory.path()).join(PASSWORD_FILE);
             let login = user.as_deref().map(|user| (user, password_file.as_path()));
             let hints = next_steps(&node, functions, gateway_address, login).await?;
             let ready =
                 format!("fawn ready gateway=http://{gateway_address} metrics=http://{metrics_address}");
-            // Where nobody listens to what is said, functions are served all the same.
-            if let Err(error) =
-                writeln!(io::stderr(), "{hints}").and_then(|()| writeln!(io::stdout(), "{ready}"))
-            {
-                warn!(%error, "cannot say that it serves");
-            }
+            serving::say_ready(&hints, &ready);
         }
         Some(Err(_)) => shutdown.cancel(),
         None => {}
     }
-    let drained = serving.drained().await.context("the gateway cannot be served")?;
+    serving::warn_of_cut(cores.drained().await.context("the gateway cannot be served")?);
     // Guests that go on after their answer do so where they were called, so that ends last.
-    shut_down(config, &node, store, drained).await?;
-    spawn_blocking(|| serving.end()).await?;
-    metrics_end.cancel();
-    spawn_blocking(|| metrics.join()).await?.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    serving::shut_down(&node, store, options.grace_period).await?;
+    spawn_blocking(|| cores.end()).await?;
+    metrics.end().await?;
     started.transpose().map(drop)
-}
-
-/// Numbers are told, and health is, from a thread that never runs a function.
-fn serve_metrics(
-    gateway: &Gateway,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<JoinHandle<io::Result<Drained>>> {
-    let endpoint = gateway.metrics_endpoint();
-    let config = ServeConfig { max_connections: MAX_METRICS_CONNECTIONS, ..ServeConfig::default() };
-    serve_on_thread("metrics", listener, move |_| endpoint.clone(), config, shutdown)
-        .context("metrics cannot be served")
-}
-
-async fn shut_down(config: &Config, node: &Node, store: Store, drained: Drained) -> Result<()> {
-    if drained.cut > 0 {
-        warn!(calls = drained.cut, "calls were cut: they took longer than the grace period");
-    }
-    if timeout(config.grace_period, node.shut_down()).await.is_err() {
-        warn!("background work was cut: it took longer than the grace period");
-    }
-    store.close().await?;
-    info!("stopped");
-    Ok(())
 }
 
 async fn next_steps(
@@ -236,36 +131,4 @@ async fn next_steps(
         });
     }
     Ok(lines.join("\n"))
-}
-
-/// What the gateway asks for; none lets anyone in.
-fn credentials(auth: &Auth, data_directory: &Path) -> Result<Option<Credentials>> {
-    match auth {
-        Auth::DataDirectory => Credentials::read_or_make(data_directory).map(Some),
-        Auth::Mounted(directory) => Credentials::read(directory).map(Some),
-        Auth::Off => Ok(None),
-    }
-}
-
-/// Each connection is a file, and the usual limit is for programs of another time.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use runtime_process::LogFormat;
-
-    use super::*;
-
-    #[test]
-    fn a_log_filter_that_makes_no_sense_is_explained_once() {
-        let error = runtime_process::subscriber("fawn=loud", LogFormat::Text).err().unwrap();
-        let error = log_refused(error);
-        assert!(error.is::<Mistakes>());
-        assert_eq!(format!("{error:#}").matches("error parsing level filter").count(), 1, "{error:#}");
-    }
 }

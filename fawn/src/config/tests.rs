@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::serve_settings::Auth;
 
 #[derive(Parser)]
 struct Flags {
@@ -9,6 +10,15 @@ struct Flags {
 }
 
 fn load(flags: &[&str], file: Option<&str>, environment: &[(&str, &str)]) -> Result<Config, String> {
+    load_for(Role::GATEWAY, flags, file, environment)
+}
+
+fn load_for(
+    role: Role,
+    flags: &[&str],
+    file: Option<&str>,
+    environment: &[(&str, &str)],
+) -> Result<Config, String> {
     let flags = Flags::try_parse_from(["test"].iter().chain(flags)).map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fawn.toml");
@@ -18,17 +28,18 @@ fn load(flags: &[&str], file: Option<&str>, environment: &[(&str, &str)]) -> Res
     });
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    Config::load(flags.settings, path, &lookup).map_err(|mistakes| mistakes.to_string())
+    Config::load(role, flags.settings, path, &lookup).map_err(|mistakes| mistakes.to_string())
 }
 
 #[test]
 fn nothing_said_is_a_gateway_for_this_machine() {
     let config = load(&[], None, &[]).unwrap();
-    assert_eq!(config.listen.to_string(), LISTEN);
-    assert_eq!(config.auth, Auth::DataDirectory);
+    assert_eq!(config.serve.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.serve.auth, Auth::DataDirectory);
     assert_eq!(config.max_exec_timeout, Duration::from_secs(900));
     assert!(config.memory_budget_bytes.is_none() && config.code_memory_bytes.is_none());
     assert_eq!(config.code_idle, Duration::from_secs(600));
+    assert_eq!(config.log_limits, LogLimits::default());
 }
 
 #[test]
@@ -36,10 +47,10 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let file =
         "listen = \"0.0.0.0:1\"\nlog = \"warn\"\ninsecure-registry = [\"a:1\", \"b:2\"]\nno-auth = false";
     let config = load(&["--listen", "127.0.0.1:2", "--grace-period=5s"], Some(file), &[]).unwrap();
-    assert_eq!(config.listen.port(), 2);
-    assert_eq!(config.log, "warn");
+    assert_eq!(config.serve.listen.port(), 2);
+    assert_eq!(config.serve.log, "warn");
     assert_eq!(config.registries.plain_http, ["a:1", "b:2"].map(|host| host.parse().unwrap()));
-    assert_eq!(config.grace_period, Duration::from_secs(5));
+    assert_eq!(config.serve.grace_period, Duration::from_secs(5));
     let dirs = |flags: &[&str]| load(flags, Some("image-dir = [\"/\"]"), &[]).unwrap().registries.image_dirs;
     assert_eq!(dirs(&[]), [Path::new("/")]);
     assert_eq!(
@@ -57,6 +68,9 @@ fn all_mistakes_are_told_at_once() {
         "--registry-mirror=docker.io",
         "--log-format=xml",
         "--image-dir=/nowhere",
+        "--log-bytes-per-function=1Ki",
+        "--log-bytes=1",
+        "--logs-provider-url=ftp://user:canary@x",
     ];
     let environment = [("basic_auth", "maybe"), ("upstream_timeout", "-1s")];
     let message = load(&flags, Some(file), &environment).unwrap_err();
@@ -72,6 +86,9 @@ fn all_mistakes_are_told_at_once() {
         "registry-mirror",
         "image-dir: there is no folder /nowhere",
         "log-format",
+        "log-bytes-per-function is too little",
+        "log-bytes, 1 bytes",
+        "logs-provider-url",
         "basic_auth",
     ] {
         assert!(message.contains(part), "{part}: {message}");
@@ -86,11 +103,14 @@ fn a_file_that_is_not_toml_or_of_wrong_types_is_pointed_at() {
 
 #[test]
 fn an_open_gateway_must_be_meant() {
-    assert_eq!(load(&["--no-auth"], None, &[]).unwrap().auth, Auth::Off);
+    assert_eq!(load(&["--no-auth"], None, &[]).unwrap().serve.auth, Auth::Off);
     let message = load(&["--no-auth", "--listen=0.0.0.0:8080"], None, &[]).unwrap_err();
     assert!(message.contains("--no-auth-anywhere"), "{message}");
     assert!(load(&["--no-auth", "--no-auth-anywhere", "--listen=0.0.0.0:8080"], None, &[]).is_ok());
-    assert_eq!(load(&["--no-auth=false"], Some("no-auth = true"), &[]).unwrap().auth, Auth::DataDirectory);
+    assert_eq!(
+        load(&["--no-auth=false"], Some("no-auth = true"), &[]).unwrap().serve.auth,
+        Auth::DataDirectory
+    );
 }
 
 #[test]
@@ -102,7 +122,7 @@ fn a_switch_is_set_in_the_words_that_environments_use() {
         ("--no-auth=0", Auth::DataDirectory),
         ("--no-auth=false", Auth::DataDirectory),
     ] {
-        assert_eq!(load(&[flag], None, &[]).unwrap().auth, auth, "{flag}");
+        assert_eq!(load(&[flag], None, &[]).unwrap().serve.auth, auth, "{flag}");
     }
     assert!(load(&["--no-auth=maybe"], None, &[]).unwrap_err().contains("neither true nor false"));
 }
@@ -113,12 +133,12 @@ fn names_of_openfaas_are_honoured_where_ours_are_silent() {
         [("upstream_timeout", "2m"), ("secret_mount_path", "/run/secrets"), ("basic_auth", "true")];
     let config = load(&[], None, &environment).unwrap();
     assert_eq!(config.max_exec_timeout, Duration::from_secs(120));
-    assert_eq!(config.auth, Auth::Mounted("/run/secrets".into()));
+    assert_eq!(config.serve.auth, Auth::Mounted("/run/secrets".into()));
     assert_eq!(
         load(&["--max-exec-timeout=1m"], None, &environment).unwrap().max_exec_timeout,
         Duration::from_secs(60)
     );
-    assert_eq!(load(&[], None, &[("basic_auth", "false")]).unwrap().auth, Auth::Off);
+    assert_eq!(load(&[], None, &[("basic_auth", "false")]).unwrap().serve.auth, Auth::Off);
 }
 
 #[test]
@@ -137,9 +157,24 @@ fn data_lies_where_the_system_keeps_data() {
 
 #[test]
 fn threads_that_serve_are_some_and_not_too_many() {
-    assert_eq!(load(&["--serve-threads=3"], None, &[]).unwrap().serve_threads.get(), 3);
+    assert_eq!(load(&["--serve-threads=3"], None, &[]).unwrap().serve.serve_threads.get(), 3);
     for wrong in ["0", "1025"] {
         let error = load(&[&format!("--serve-threads={wrong}")], None, &[]).unwrap_err();
         assert!(error.contains("serve-threads is none or more than 1024"), "{error}");
     }
+}
+
+#[test]
+fn logs_are_bounded_and_read_where_the_operator_says() {
+    let config = load(&["--log-bytes-per-function=1Mi", "--log-bytes=64Mi"], None, &[]).unwrap();
+    assert_eq!(config.log_limits, LogLimits { function_bytes: 1 << 20, total_bytes: 64 << 20 });
+    assert_eq!(config.logs_server, None);
+    let environment = [("logs_provider_url", "http://loki-provider:8080/")];
+    assert_eq!(load(&[], None, &environment).unwrap().logs_server.unwrap(), environment[0].1);
+    let flag = ["--logs-provider-url=https://logs.example"];
+    assert_eq!(load(&flag, None, &environment).unwrap().logs_server.unwrap(), "https://logs.example");
+    // A node has its own.
+    assert_eq!(load_for(Role::NODE, &[], None, &environment).unwrap().logs_server, None);
+    let refused = load_for(Role::NODE, &flag, None, &[]).unwrap_err();
+    assert!(refused.contains("logs-provider-url") && refused.contains("fawn gateway"), "{refused}");
 }
