@@ -93,7 +93,7 @@ async fn a_request_that_makes_no_sense_is_refused() {
         (Deployment::of("f", "not an image"), &["image"]),
         (deployment("f").memory_limit("12 potatoes"), &["limits.memory", "12 potatoes"]),
         (deployment("f").memory_limit("900Gi"), &["memory"]),
-        (deployment("f").field("secrets", json!(["nowhere"])), &["secrets"]),
+        (deployment("f").field("secrets", json!(["nowhere"])), &["secret", "nowhere"]),
         (deployment("f").variable("mode", "streaming"), &["mode", "streaming"]),
         (deployment("f").variable("mode", "static"), &["mode"]),
         (deployment("f").field("namespace", json!("elsewhere")), &["elsewhere"]),

@@ -14,9 +14,11 @@ use tokio::process::Command;
 
 use crate::process::{PATIENCE, Process, Said, eventually, run};
 
-/// One `fawn up` of the real binary, and how its user reaches it.
+/// One `fawn up` of the real binary, or the gateway and the node of it as two processes, and how its user reaches it.
 pub(crate) struct Edge {
+    /// `fawn up`, or the gateway.
     pub(crate) process: Process,
+    pub(crate) node: Option<Node>,
     pub(crate) gateway: String,
     pub(crate) metrics: String,
     home: Arc<TempDir>,
@@ -24,8 +26,17 @@ pub(crate) struct Edge {
     password: String,
 }
 
+/// A node apart, and where it is.
+pub(crate) struct Node {
+    pub(crate) process: Process,
+    pub(crate) provider: String,
+    metrics: String,
+}
+
 /// How an [`Edge`] is to be started.
 pub(crate) struct Plan {
+    /// Whether gateway and node are two processes.
+    apart: bool,
     home: Arc<TempDir>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -50,7 +61,19 @@ impl Plan {
     }
 
     fn at(home: Arc<TempDir>) -> Self {
-        Self { home, arguments: Vec::new(), environment: Vec::new(), mounts: None }
+        // `scripts/test e2e` runs some tests over both.
+        let apart = env::var_os("FAWN_TEST_APART").is_some();
+        Self { apart, home, arguments: Vec::new(), environment: Vec::new(), mounts: None }
+    }
+
+    /// Gateway and node as two processes.
+    pub(crate) fn apart(self) -> Self {
+        Self { apart: true, ..self }
+    }
+
+    /// `fawn up`, in any case.
+    pub(crate) fn in_one(self) -> Self {
+        Self { apart: false, ..self }
     }
 
     pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
@@ -84,6 +107,12 @@ impl Plan {
     }
 
     fn command(&self) -> Command {
+        let mut command = self.subcommand("up", "127.0.0.1:0");
+        command.args(&self.arguments);
+        command
+    }
+
+    fn subcommand(&self, name: &str, listen: &str) -> Command {
         let mut command = match &self.mounts {
             None => Command::new(binary()),
             Some(script) => {
@@ -95,14 +124,33 @@ impl Plan {
             }
         };
         clean(&mut command, self.home.path());
-        command.arg("up").args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(self.data_dir()).args(&self.arguments);
+        command.arg(name).args(["--listen", listen, "--metrics-listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(self.data_dir());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
+    /// The node of a pair, which takes the arguments; its gateway is started with `gateway`.
+    async fn start_node(&self, listen: &str) -> Node {
+        let mut process = Process::spawn(self.subcommand("node", listen).args(&self.arguments));
+        let (provider, metrics) = process.until(ready).await;
+        Node { process, provider, metrics }
+    }
+
+    /// A gateway with these arguments, on the node's machine.
+    pub(crate) fn gateway(&self, arguments: &[&str]) -> Command {
+        let mut command = self.subcommand("gateway", "127.0.0.1:0");
+        command.args(arguments);
+        command
+    }
+
     pub(crate) async fn start(self) -> Edge {
-        let mut process = Process::spawn(&mut self.command());
+        let node = if self.apart { Some(self.start_node("127.0.0.1:0").await) } else { None };
+        let mut command = match &node {
+            Some(node) => self.gateway(&["--provider", &node.provider, "--upstream-timeout", "15m"]),
+            None => self.command(),
+        };
+        let mut process = Process::spawn(&mut command);
         let (gateway, metrics) = process.until(ready).await;
         let mut data_dir = self.data_dir();
         if self.mounts.is_some() {
@@ -111,7 +159,7 @@ impl Plan {
         }
         let password = std::fs::read_to_string(data_dir.join("basic-auth-password")).unwrap_or_default();
         let http = client().timeout(PATIENCE).build().unwrap();
-        Edge { process, gateway, metrics, home: self.home, http, password: password.trim().to_owned() }
+        Edge { process, node, gateway, metrics, home: self.home, http, password: password.trim().to_owned() }
     }
 
     /// Starts what must not start.
@@ -127,7 +175,7 @@ pub(crate) fn install_tls() {
 }
 
 /// Nothing of the developer's own settings reaches a test.
-fn clean(command: &mut Command, home: &Path) {
+pub(crate) fn clean(command: &mut Command, home: &Path) {
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("FAWN_")
@@ -141,10 +189,10 @@ fn clean(command: &mut Command, home: &Path) {
 }
 
 /// The addresses in the line that says it serves.
-fn ready(output: &str) -> Option<(String, String)> {
+pub(crate) fn ready(output: &str) -> Option<(String, String)> {
     let line = output.lines().find_map(|line| line.strip_prefix("fawn ready "))?;
     let field = |name| line.split(' ').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
-    Some((field("gateway=")?, field("metrics=")?))
+    Some((field("gateway=").or_else(|| field("provider="))?, field("metrics=")?))
 }
 
 impl Edge {
@@ -245,9 +293,18 @@ impl Edge {
         Reply::to(self.request(Method::GET, path)).await
     }
 
+    /// Starts the node of a pair again where it was, once it has ended.
+    pub(crate) async fn restart_node(&mut self) {
+        let listen = self.node.as_ref().unwrap().provider.strip_prefix("http://").unwrap().to_owned();
+        self.node = Some(self.again().start_node(&listen).await);
+    }
+
     /// The value of a series without labels, or the sum over all that have some.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = Reply::to(self.http.get(format!("{}/metrics", self.metrics))).await.text();
+        let mut text = Reply::to(self.http.get(format!("{}/metrics", self.metrics))).await.text();
+        if let Some(node) = &self.node {
+            text += &Reply::to(self.http.get(format!("{}/metrics", node.metrics))).await.text();
+        }
         let value = |line: &str| {
             let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
             rest.rsplit(' ').next()?.parse::<f64>().ok()
@@ -282,17 +339,29 @@ impl Edge {
 
     pub(crate) async fn kill(&mut self) {
         self.process.kill().await;
+        if let Some(node) = &mut self.node {
+            node.process.kill().await;
+        }
     }
 
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.process.signal("TERM");
-        self.process.ended().await
+        let ended = self.process.ended().await;
+        if let Some(node) = &mut self.node {
+            node.process.signal("TERM");
+            let node_ended = node.process.ended().await;
+            assert!(node_ended.success(), "{}", node.process.log());
+        }
+        ended
     }
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            if let Some(Node { process, .. }) = &self.node {
+                eprintln!("--- what the node printed\n{}{}---", process.stdout(), process.log());
+            }
             eprintln!("--- what the server printed\n{}{}---", self.process.stdout(), self.process.log());
         }
     }

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     edge::{Deployment, Edge},
     guests::built,
+    process::not_run,
 };
 
 const WITHIN: &str = "FAWN_TEST_WITHIN_ITS_NETWORK";
@@ -98,8 +99,9 @@ async fn no_function_reaches_what_is_not_public() {
     };
     let able = own("ip link set lo up").output();
     if !able.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this user may make no network of its own, or `ip` is missing");
-        return;
+        return not_run(
+            "what is not public, of a network of its own: this user may make none, or `ip` is missing",
+        );
     }
     let mut within = own(script);
     within.arg(env::current_exe().unwrap()).env(WITHIN, "1").env("CONFIG", config.path());

@@ -4,8 +4,9 @@ use runtime_testing::guests::HELLO;
 use serde_json::Value;
 
 use crate::{
-    edge::{Edge, Plan},
+    edge::{Edge, Plan, Reply},
     guests::{built, text},
+    process::eventually,
     registry::Registry,
 };
 
@@ -99,4 +100,79 @@ async fn it_can_be_asked_who_it_is() {
     edge.faas_cli(&["ready"]).await.succeeds();
     let listed: Value = serde_json::from_str(&edge.faas_cli(&["list", "--json"]).await.succeeds()).unwrap();
     assert_eq!(listed[0]["name"], "hello");
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli and the guests: run scripts/test"]
+async fn secrets_are_made_changed_and_removed() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    // These two end with 0 even when they fail.
+    let made = edge.faas_cli(&["secret", "create", "key", "--from-literal", "first"]).await.succeeds();
+    assert!(made.contains("Created"), "{made}");
+    let image = edge.upload(built("go.wasm")).await;
+    let read = "cat /var/openfaas/secrets/key";
+    edge.faas_cli(&["deploy", "--image", &image, "--name", "reader", "--secret", "key", "--fprocess", read])
+        .await
+        .succeeds();
+    assert_eq!(edge.faas_cli(&["invoke", "reader"]).await.succeeds(), "first");
+    edge.faas_cli_with(&["secret", "update", "key"], b"second").await.succeeds();
+    assert_eq!(edge.faas_cli(&["invoke", "reader"]).await.succeeds(), "second");
+    assert!(edge.faas_cli(&["secret", "list"]).await.succeeds().lines().any(|line| line.trim() == "key"));
+    edge.faas_cli(&["secret", "remove", "key"]).await.succeeds();
+    edge.faas_cli(&["secret", "remove", "key"]).await.fails();
+    assert!(!edge.faas_cli(&["secret", "list"]).await.succeeds().contains("key"));
+}
+
+#[tokio::test]
+#[ignore = "needs faas-cli: run scripts/test"]
+async fn namespaces_are_made_changed_and_removed() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    edge.faas_cli(&["namespace", "create", "staging", "--label", "team=x"]).await.succeeds();
+    assert!(edge.faas_cli(&["namespace", "list"]).await.succeeds().contains("staging"));
+    assert!(edge.faas_cli(&["namespace", "get", "staging"]).await.succeeds().contains("staging"));
+    edge.faas_cli(&["namespace", "update", "staging", "--label", "team=y"]).await.succeeds();
+    let image = edge.upload(text(HELLO)).await;
+    let there = ["--namespace", "staging"];
+    let deploy = ["deploy", "--image", &image, "--name", "there"];
+    edge.faas_cli(&[&deploy[..], &there].concat()).await.succeeds();
+    assert!(edge.faas_cli(&[&["list"], &there[..]].concat()).await.succeeds().contains("there"));
+    assert!(!edge.faas_cli(&["list"]).await.succeeds().contains("there"));
+    let said = edge.faas_cli(&[&["invoke", "there"], &there[..]].concat()).await.succeeds();
+    assert_eq!(said, "Hello from Fawn\n");
+    edge.faas_cli(&["namespace", "remove", "staging"]).await.fails();
+    edge.faas_cli(&[&["remove", "there"], &there[..]].concat()).await.succeeds();
+    edge.faas_cli(&["namespace", "remove", "staging"]).await.succeeds();
+    edge.faas_cli(&["namespace", "get", "staging"]).await.fails();
+}
+
+/// faas-cli follows without end unless told not to, and has no command to scale with.
+#[tokio::test]
+#[ignore = "needs faas-cli and the guests: run scripts/test"]
+async fn a_function_tells_its_log_its_state_and_its_replicas() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    let image = edge.upload(built("go.wasm")).await;
+    edge.faas_cli(&["deploy", "--image", &image, "--name", "told", "--fprocess", "exit 1"]).await.succeeds();
+    edge.faas_cli(&["ready", "told"]).await.succeeds();
+    edge.faas_cli(&["invoke", "told"]).await.fails();
+    eventually("the call is in the log", async || {
+        let log = edge.faas_cli(&["logs", "told", "--tail=false", "--lines", "10"]).await.succeeds();
+        log.contains("this went to stderr").then_some(())
+    })
+    .await;
+    let since = edge.faas_cli(&["logs", "told", "--tail=false", "--since", "10m", "--output", "json"]).await;
+    let lines = since.succeeds();
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["name"], "told", "{lines}");
+
+    let scale = async |replicas: u64| {
+        let body = serde_json::json!({ "serviceName": "told", "replicas": replicas });
+        let request = edge.admin(reqwest::Method::POST, "/system/scale-function/told").json(&body);
+        assert_eq!(Reply::to(request).await.status, 202);
+        edge.faas_cli(&["describe", "told"]).await.succeeds()
+    };
+    assert!(scale(0).await.contains("Not Ready"));
+    assert!(!scale(3).await.contains("Not Ready"));
 }

@@ -297,7 +297,7 @@ async fn a_file_is_deployed_by_one_command() {
 #[tokio::test]
 #[ignore = "needs the guests: run scripts/test"]
 async fn files_given_at_the_start_are_functions() {
-    let plan = Plan::new().argument(built_path("c.wasm").to_str().unwrap());
+    let plan = Plan::new().in_one().argument(built_path("c.wasm").to_str().unwrap());
     let wat = plan.file("greet.wat", runtime_testing::guests::HELLO.as_bytes());
     let edge = plan.argument(wat.to_str().unwrap()).start().await;
     assert_eq!(edge.call("c", "hello").await.ok(), "hello");

@@ -12,21 +12,32 @@
 )]
 #![expect(clippy::print_stderr, reason = "the log of a failed test's server, and measurements")]
 
+mod airflow;
+mod alerts;
 mod bad_input;
+mod canary;
+mod certifier;
+mod clients;
 mod crash;
 mod edge;
 mod egress;
 mod faas_cli;
+mod foreign_provider;
 mod fresh;
 mod functions;
 mod guests;
+mod halves;
 mod images;
+mod logs;
 mod memory;
+mod monitoring;
 mod neighbours;
 mod node_faults;
+mod openapi;
 mod process;
 mod registries;
 mod registry;
+mod secrets;
 mod soak;
 mod start;
 mod streaming;

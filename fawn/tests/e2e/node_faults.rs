@@ -10,16 +10,17 @@ use runtime_testing::guests::{ECHO, HELLO};
 use crate::{
     edge::{Deployment, Edge, Plan},
     guests::{marked, text},
+    process::not_run,
 };
 
-/// Whether this user may mount, in a namespace of its own.
-fn may_mount() -> bool {
+/// Whether this user may mount, in a namespace of its own; says what is not tested if not.
+fn may_mount(test: &str) -> bool {
     let tried = std::process::Command::new("unshare")
         .args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /mnt"])
         .output();
     let may = tried.is_ok_and(|output| output.status.success());
     if !may {
-        eprintln!("skipped: mounting a file system needs root");
+        not_run(&format!("{test}: mounting a file system needs root"));
     }
     may
 }
@@ -48,7 +49,7 @@ async fn a_data_directory_in_use_is_named_with_its_user() {
 #[tokio::test]
 #[ignore = "run by scripts/test"]
 async fn a_read_only_data_directory_is_named() {
-    if !may_mount() {
+    if !may_mount("a read-only data directory") {
         return;
     }
     let plan = Plan::new();
@@ -63,7 +64,7 @@ async fn a_read_only_data_directory_is_named() {
 #[tokio::test]
 #[ignore = "run by scripts/test"]
 async fn a_full_disk_refuses_what_is_new_and_serves_what_is_there() {
-    if !may_mount() {
+    if !may_mount("a full disk") {
         return;
     }
     let plan = Plan::new();

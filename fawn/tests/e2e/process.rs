@@ -15,6 +15,13 @@ use tokio::{
 /// No state that a test waits for takes longer, even while every core compiles.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Says what is not tested, and why, past the test's own capture of what is printed: nobody should take it for passed.
+pub(crate) fn not_run(what: &str) {
+    use io::Write;
+
+    io::stdout().write_all(format!("NOT RUN: {what}\n").as_bytes()).unwrap();
+}
+
 /// A program that runs beside the tests and ends with them, and all that it has printed.
 pub(crate) struct Process {
     child: Child,
@@ -129,6 +136,11 @@ pub(crate) struct Said {
 
 /// Runs a program to its end with this standard input.
 pub(crate) async fn run(command: &mut Command, input: &[u8]) -> Said {
+    run_within(PATIENCE, command, input).await
+}
+
+/// As [`run`], for what takes its time.
+pub(crate) async fn run_within(patience: Duration, command: &mut Command, input: &[u8]) -> Said {
     use tokio::io::AsyncWriteExt;
 
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -138,7 +150,7 @@ pub(crate) async fn run(command: &mut Command, input: &[u8]) -> Said {
         // A program that does not read its input closes it.
         let _ = stdin.write_all(input).await;
     };
-    let (output, ()) = timeout(PATIENCE, async { tokio::join!(child.wait_with_output(), feed) })
+    let (output, ()) = timeout(patience, async { tokio::join!(child.wait_with_output(), feed) })
         .await
         .unwrap_or_else(|_| panic!("{command:?} does not end"));
     let output = output.unwrap();

@@ -1,6 +1,9 @@
 //! How it starts and stops, and where its settings come from.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 use runtime_testing::guests::{HELLO, SLEEP};
@@ -22,6 +25,20 @@ async fn a_first_start_answers_and_says_how_to_log_in() {
     assert_eq!(edge.get("/system/functions").await.status, 401);
     assert_eq!(edge.list().await, ["hello"]);
     assert_eq!(edge.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+#[ignore = "run by scripts/test"]
+async fn what_was_open_when_it_started_goes_to_no_process_of_its_own() {
+    // As a shell does that keeps a file open for what it starts.
+    let left_open = std::fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
+    let edge = Edge::start().await;
+    let its_own = format!("/proc/{}/fdinfo/{}", edge.process.pid, left_open.as_raw_fd());
+    let text = std::fs::read_to_string(its_own).expect("it is inherited");
+    // In octal; O_CLOEXEC is among them (proc_pid_fdinfo(5)).
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+    assert_ne!(u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000, 0, "{text}");
 }
 
 #[tokio::test]

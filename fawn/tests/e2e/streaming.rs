@@ -25,7 +25,7 @@ async fn next_piece(answer: &mut Response) -> String {
 }
 
 /// Each piece of the request is sent only when the one before has come back.
-async fn talks_back(edge: &Edge, path: &str) {
+pub(crate) async fn talks_back(edge: &Edge, path: &str) {
     let (mut send, body) = written_later();
     send.write_all(b"first").await.unwrap();
     let mut answer = edge.request(Method::POST, path).body(body).send().await.unwrap();

@@ -1,5 +1,6 @@
 // A WASI command that copies stdin to stdout through a small buffer, so that what passes through it may
 // be far larger than its memory. Its first argument makes it do something else.
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +10,9 @@ extern char **environ;
 
 static char buffer[16 * 1024];
 
-static int cat(void) {
+static int cat(int input) {
     for (;;) {
-        ssize_t count = read(STDIN_FILENO, buffer, sizeof buffer);
+        ssize_t count = read(input, buffer, sizeof buffer);
         if (count <= 0) {
             return count == 0 ? 0 : 1;
         }
@@ -46,8 +47,16 @@ static int trap(void) { __builtin_trap(); }
 
 int main(int argc, char **argv) {
     const char *command = argc > 1 ? argv[1] : "cat";
+    if (strcmp(command, "cat") == 0 && argc > 2) {
+        int file = open(argv[2], O_RDONLY);
+        if (file < 0) {
+            perror(argv[2]);
+            return 1;
+        }
+        return cat(file);
+    }
     if (strcmp(command, "cat") == 0) {
-        return cat();
+        return cat(STDIN_FILENO);
     }
     if (strcmp(command, "env") == 0) {
         for (char **variable = environ; *variable != NULL; variable++) {

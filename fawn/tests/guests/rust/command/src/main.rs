@@ -1,14 +1,18 @@
 //! A program of many small commands, named by its first argument: one WASI command.
 
 use std::{
-    env, io,
+    env,
+    fs::{self, File},
+    io,
     process::{ExitCode, exit},
 };
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let done = match arguments.next().as_deref() {
-        None | Some("cat") => cat(),
+        None | Some("cat") => cat(arguments),
+        Some("ls") => ls(arguments),
+        Some("write") => write(arguments),
         Some("args") => {
             println!("{:?}", arguments.collect::<Vec<_>>());
             Ok(())
@@ -30,8 +34,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn cat() -> io::Result<()> {
-    io::copy(&mut io::stdin().lock(), &mut io::stdout().lock()).map(drop)
+/// The files that are named, or else standard input.
+fn cat(files: impl Iterator<Item = String>) -> io::Result<()> {
+    let (mut files, mut output) = (files.peekable(), io::stdout().lock());
+    if files.peek().is_none() {
+        return io::copy(&mut io::stdin().lock(), &mut output).map(drop);
+    }
+    for file in files {
+        io::copy(&mut File::open(file)?, &mut output)?;
+    }
+    Ok(())
+}
+
+/// The names in folders, sorted, a line each.
+fn ls(folders: impl Iterator<Item = String>) -> io::Result<()> {
+    for folder in folders {
+        let mut names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        names.iter().for_each(|name| println!("{}", name.display()));
+    }
+    Ok(())
+}
+
+/// Tries to change files.
+fn write(files: impl Iterator<Item = String>) -> io::Result<()> {
+    for file in files {
+        fs::write(file, "changed")?;
+    }
+    Ok(())
 }
 
 /// Says on both streams how it is about to end.

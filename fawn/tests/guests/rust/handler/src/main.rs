@@ -1,6 +1,6 @@
 //! A wasi:http handler of a few routes.
 
-use std::env;
+use std::{env, fs};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ async fn main(request: Request<Body>) -> Answer {
         "/echo" => Ok(Response::new(request.into_body())),
         "/answer" => answer(&request),
         "/env" => environment(&request),
+        "/file" => file(&request),
         "/fetch" => fetch(request).await,
         "/json" => describe(request).await,
         "/sha256" => sha256(request).await,
@@ -49,6 +50,15 @@ fn environment(request: &Request<Body>) -> Answer {
     match name.and_then(|name| env::var(name).ok()) {
         Some(value) => Ok(Response::new(value.into())),
         None => told(StatusCode::NOT_FOUND, "no such variable\n"),
+    }
+}
+
+/// `?name=/var/openfaas/secrets/token`: what that file holds.
+fn file(request: &Request<Body>) -> Answer {
+    let name = query(request).find_map(|(key, value)| (key == "name").then_some(value)).unwrap_or_default();
+    match fs::read(name) {
+        Ok(content) => Ok(Response::new(content.into())),
+        Err(error) => told(StatusCode::NOT_FOUND, &format!("{name}: {error}\n")),
     }
 }
 
