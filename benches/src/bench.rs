@@ -90,6 +90,7 @@ impl Bench {
         self.start_wasmtime(&mut servers, &mut subjects)?;
         self.start_workerd(&mut servers, &mut subjects)?;
         self.start_spin(&mut servers, &mut subjects)?;
+        self.start_apart(&mut servers, &mut subjects)?;
         let fawn = self.start_fawn(&mut subjects)?;
         subjects.sort_by_key(|subject| subject.work);
         let mut subjects = Subjects(subjects);
@@ -176,6 +177,17 @@ impl Bench {
         let target = get(&server, "/", HELLO);
         subjects.push(Subject::new(Work::Hello, By::Peer("spin up"), target, server.pid));
         servers.push(server);
+        Ok(())
+    }
+
+    /// The gateway ends first.
+    fn start_apart(&self, servers: &mut Vec<Server>, subjects: &mut Vec<Subject>) -> Result<()> {
+        let folder = |name| self.folder.path().join(name);
+        let node = Server::fawn_node(&self.fawn, &folder("node"))?;
+        let gateway = Server::fawn_gateway(&self.fawn, &node, &folder("gateway"))?;
+        Api::connect(&gateway)?.deploy("hello", &self.guests.hello, json!({}))?;
+        subjects.push(Subject::new(Work::Hello, By::FawnApart, hello(&gateway), gateway.pid));
+        servers.extend([gateway, node]);
         Ok(())
     }
 

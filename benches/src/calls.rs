@@ -17,9 +17,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use runtime_api::{FunctionSpec, ModuleCommand, Provider, VersionInfo, full};
 use runtime_egress::Policy;
-use runtime_node::{DEPLOY_WAIT, Node, NodeConfig, NodeParts};
+use runtime_node::{DEPLOY_WAIT, LogLimits, Logs, Node, NodeConfig, NodeParts};
 use runtime_oci::{ArtifactStore, DEFAULT_MAX_MODULE_BYTES, PullPolicy, Registry, RegistryConfig};
-use runtime_store::Store;
+use runtime_store::{Store, Vault};
 use runtime_wasm::{CompileCommand, Compiler, Engine, EngineConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -72,6 +72,8 @@ pub(crate) fn make(kind: Kind, count: u32, valgrind: Option<PathBuf>) -> Result<
             version: version(),
             shutdown: CancellationToken::new(),
             control: Handle::current(),
+            scale_from_zero: None,
+            logs_server: None,
         };
         let gateway = Gateway::new(config, Arc::new(node), &prometheus::Registry::new())?;
         let (mut client, server) = tokio::io::duplex(64 << 10);
@@ -117,10 +119,13 @@ fn start(folder: &Path, engine: Engine, valgrind: Option<PathBuf>) -> Result<Nod
         deploy_wait: DEPLOY_WAIT,
         garbage_grace: Duration::from_secs(3600),
         disk_budget_bytes: u64::MAX,
+        basic_auth: None,
         version: version(),
     };
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());
-    let parts = NodeParts { store, artifacts, source, engine, compiler, runtime };
+    let logs = Logs::start(&folder.join("logs"), LogLimits::default(), "00000000")?;
+    let vault = Vault::open_or_make(store.clone(), &folder.join("secrets.key"))?;
+    let parts = NodeParts { store, vault, artifacts, source, engine, compiler, logs, runtime };
     Node::start(config, parts, &prometheus::Registry::new()).context("the node cannot be started")
 }
 

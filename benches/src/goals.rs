@@ -93,6 +93,14 @@ pub(crate) fn all(measured: &Measured) -> Vec<Goal> {
         warm.get(Work::Hello, By::FawnComponent)
             .and_then(|fawn| fawn.rate_beside(warm.get(Work::Hello, WASMTIME)?)),
     );
+    goal(
+        "gateway and node apart, 64 connections: calls/s of those in one process",
+        AtLeast(0.5),
+        "",
+        3,
+        warm.get(Work::Hello, By::FawnApart)
+            .and_then(|apart| apart.rate_beside(warm.get(Work::Hello, By::FawnComponent)?)),
+    );
     goal("command, 64 connections: calls/s of hyper's", AtLeast(0.55), "", 3, of_hyper(By::FawnStdio));
     goal(
         "component, one connection: p50 over hyper's",

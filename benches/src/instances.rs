@@ -109,6 +109,7 @@ fn settings() -> Result<Settings> {
         max_inflight: 0,
         env: Vec::new(),
         args: Vec::new(),
+        secrets: None,
         stdio: StdioSettings {
             combine_output: true,
             cgi_headers: true,

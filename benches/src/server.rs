@@ -92,17 +92,32 @@ impl Server {
 
     /// `fawn up` with one function. Its log goes to a file beside its data.
     pub(crate) fn fawn(program: &Path, function: &Path, data_dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("up").arg(function);
+        Self::fawn_part(command, data_dir, "fawn ready gateway=")
+    }
+
+    /// `fawn node` without functions.
+    pub(crate) fn fawn_node(program: &Path, data_dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("node");
+        Self::fawn_part(command, data_dir, "fawn ready provider=")
+    }
+
+    /// `fawn gateway` in front of a node.
+    pub(crate) fn fawn_gateway(program: &Path, node: &Self, data_dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("gateway").arg(format!("--provider=http://{}", node.address));
+        Self::fawn_part(command, data_dir, "fawn ready gateway=")
+    }
+
+    fn fawn_part(mut command: Command, data_dir: &Path, ready: &str) -> Result<Self> {
         let (output, stdout) = io::pipe()?;
         let log = data_dir.with_extension("log");
-        let mut command = Command::new(program);
-        command.arg("up").arg(function).args([
-            "--listen=127.0.0.1:0",
-            "--metrics-listen=127.0.0.1:0",
-            "--no-auth",
-        ]);
+        command.args(["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--no-auth"]);
         command.arg("--data-dir").arg(data_dir).stdout(stdout);
         command.stderr(fs::File::options().create(true).append(true).open(&log)?);
-        let started = Self::start(command, output, "fawn ready gateway=");
+        let started = Self::start(command, output, ready);
         started.with_context(|| format!("fawn says:\n{}", fs::read_to_string(log).unwrap_or_default()))
     }
 

@@ -46,6 +46,8 @@ pub(crate) enum By {
     /// A bare server.
     Hyper(&'static str),
     FawnComponent,
+    /// The component too, with gateway and node in a process each. Its processor time is the gateway's.
+    FawnApart,
     FawnStdio,
     /// Another way to run functions.
     Peer(&'static str),
@@ -56,6 +58,7 @@ impl By {
         match self {
             Self::Hyper(name) | Self::Peer(name) => name,
             Self::FawnComponent => "fawn, component",
+            Self::FawnApart => "fawn gateway to fawn node, component",
             Self::FawnStdio => "fawn, stdin and stdout",
         }
     }
