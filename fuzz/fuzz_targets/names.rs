@@ -12,7 +12,10 @@ fuzz_target!(|text: &str| {
     if let Ok(name) = FunctionName::parse(text) {
         assert_eq!(FunctionName::parse(name.as_str()).unwrap(), name);
         for part in [name.name(), name.namespace()] {
-            assert!(!part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            assert!(
+                !part.is_empty()
+                    && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            );
         }
         assert!(is_route_name(name.as_str()), "a function that cannot be called");
     }
@@ -21,7 +24,11 @@ fuzz_target!(|text: &str| {
         // A name that is written out is no short one any more, and may be too long to be read again.
         if written.len() <= 512 {
             let again = ImageReference::parse(&written).unwrap();
-            assert_eq!(again, ImageReference { short_name: again.short_name.clone(), ..image.clone() }, "{written}");
+            assert_eq!(
+                again,
+                ImageReference { short_name: again.short_name.clone(), ..image.clone() },
+                "{written}"
+            );
         }
         let outside = |part: &str| matches!(part, "" | "." | "..");
         assert!(image.layout().is_some() || !image.repository.split('/').any(outside), "{written}");
