@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use cpu_time::ProcessTime;
 use runtime_api::{Digest, Error, Result};
 use runtime_egress::Policy;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -249,7 +249,7 @@ fn one_line(error: &wasmtime::Error) -> String {
 /// Instantiates once, and tells how much memory that took.
 async fn trial(engine: &Engine, code: &Code) -> Result<u64, Refusal> {
     let limits = Limits { memory_bytes: MAX_MEMORY_BYTES, egress: Policy::none() };
-    let begin = processor_time();
+    let begin = ProcessTime::try_now().map_err(Error::internal)?;
     let (started, usage) = code.try_out(engine, &limits, TRIAL_TIME).await;
     match (started, usage.refused) {
         (Ok(Ok(())), _) => Ok(usage.memory_bytes),
@@ -263,15 +263,10 @@ async fn trial(engine: &Engine, code: &Code) -> Result<u64, Refusal> {
             let seconds = TRIAL_TIME.as_secs();
             let message = format!("the module does not start within {seconds} s: its start function runs on");
             // On a busy machine it may have had no chance.
-            let lasting = processor_time().saturating_sub(begin) > TRIAL_TIME / 10 * 9;
+            let lasting = begin.try_elapsed().map_err(Error::internal)? > TRIAL_TIME / 10 * 9;
             Err(Refusal { error: Error::invalid("init-timeout", message), lasting })
         }
     }
-}
-
-fn processor_time() -> Duration {
-    // It never runs backwards.
-    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 /// A module whose memory does not fit.
