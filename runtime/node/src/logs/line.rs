@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::StatusCode;
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use itoa::{Buffer, Integer};
+use jiff::{Timestamp, tz::TimeZone};
 use runtime_wasm::{LogEntry, LogEvent, LogStyle};
 
 /// The longest text of a line, in bytes; the rest is cut, and that is said. Any line is shorter than twice that.
 const MAX_TEXT_BYTES: usize = 16 << 10;
+
+const MICROS_A_SECOND: i64 = 1_000_000;
 
 /// One line as it lies on disk.
 pub(crate) struct Record<'a> {
@@ -27,21 +29,13 @@ impl<'a> Record<'a> {
         let timestamp = Timestamp::from_microsecond(parts.next()?.parse().ok()?).ok()?;
         Some(Self { timestamp, node: parts.next()?, text: parts.next()? })
     }
-
-    pub(crate) fn write(&self, out: &mut String) {
-        let Self { timestamp, node, text } = self;
-        // Writing to a string does not fail.
-        let _ = write!(out, "{} {node} ", timestamp.as_microsecond());
-        push_printable(out, text);
-        out.push('\n');
-    }
 }
 
 /// Makes lines, of the date and time of their entries.
 pub(crate) struct Scribe {
     node: String,
-    /// One moment by both clocks.
-    now: (Timestamp, Instant),
+    /// One moment by both clocks: microseconds since 1970, and the other.
+    now: (i64, Instant),
     /// The last second that was written, and how.
     second: (i64, String),
     text: String,
@@ -49,113 +43,137 @@ pub(crate) struct Scribe {
 
 impl Scribe {
     pub(crate) fn new(node: &str) -> Self {
-        let now = (Timestamp::now(), Instant::now());
-        Self { node: node.to_owned(), now, second: (i64::MIN, String::new()), text: String::new() }
+        Self { node: node.to_owned(), now: now(), second: (i64::MIN, String::new()), text: String::new() }
     }
 
     /// Looks at the clock.
     pub(crate) fn begin(&mut self) {
-        self.now = (Timestamp::now(), Instant::now());
+        self.now = now();
     }
 
     /// Writes the lines of one entry.
     pub(crate) fn write(&mut self, out: &mut String, entry: &LogEntry, style: LogStyle) {
-        let timestamp = self.timestamp(entry.at);
+        let micros = self.micros(entry.at);
         if let LogEvent::Failed(text) = &entry.event {
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                self.line(out, timestamp, true, |text| text.push_str(line));
+                self.line(out, micros, true, |text| text.push_str(line));
             }
             return;
         }
         let dated = style.prefix || !matches!(entry.event, LogEvent::Line { .. });
-        self.line(out, timestamp, dated, |text| describe(text, &entry.event, style));
+        self.line(out, micros, dated, |text| describe(text, &entry.event, style));
     }
 
     /// Writes how many entries there was no room for.
     pub(crate) fn write_dropped(&mut self, out: &mut String, dropped: u64) {
-        let timestamp = self.now.0;
-        self.line(out, timestamp, true, |text| {
-            let _ = write!(text, "{dropped} lines were dropped: there were more than could be written");
+        let (micros, _) = self.now;
+        self.line(out, micros, true, |text| {
+            push_number(text, dropped);
+            text.push_str(" lines were dropped: there were more than could be written");
         });
     }
 
-    fn line(&mut self, out: &mut String, timestamp: Timestamp, dated: bool, say: impl FnOnce(&mut String)) {
+    /// A line as [`Record::parse`] reads it.
+    fn line(&mut self, out: &mut String, micros: i64, dated: bool, say: impl FnOnce(&mut String)) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         if dated {
-            text.push_str(self.date(timestamp));
+            text.push_str(self.date(micros));
         }
         say(&mut text);
-        Record { timestamp, node: &self.node, text: &text }.write(out);
+        push_number(out, micros);
+        push_all(out, [" ", &self.node, " "]);
+        push_printable(out, &text);
+        out.push('\n');
         self.text = text;
     }
 
     /// As Go's `log` has it, which the watchdogs use. Theirs is the local time of a container, which is UTC.
-    fn date(&mut self, timestamp: Timestamp) -> &str {
+    fn date(&mut self, micros: i64) -> &str {
         let (second, date) = &mut self.second;
-        if *second != timestamp.as_second() {
-            let time = timestamp.to_zoned(TimeZone::UTC);
-            date.clear();
-            let _ = write!(
-                date,
-                "{:04}/{:02}/{:02} {:02}:{:02}:{:02} ",
-                time.year(),
-                time.month(),
-                time.day(),
-                time.hour(),
-                time.minute(),
-                time.second()
-            );
-            *second = timestamp.as_second();
+        if *second != micros.div_euclid(MICROS_A_SECOND) {
+            *second = micros.div_euclid(MICROS_A_SECOND);
+            let time = Timestamp::from_second(*second).unwrap_or_default().to_zoned(TimeZone::UTC);
+            *date = time.strftime("%Y/%m/%d %H:%M:%S ").to_string();
         }
         date
     }
 
-    fn timestamp(&self, at: Instant) -> Timestamp {
-        let (timestamp, now) = self.now;
-        let ago = SignedDuration::try_from(now.saturating_duration_since(at)).unwrap_or_default();
-        let ahead = SignedDuration::try_from(at.saturating_duration_since(now)).unwrap_or_default();
-        timestamp.checked_sub(ago).and_then(|then| then.checked_add(ahead)).unwrap_or(timestamp)
+    fn micros(&self, at: Instant) -> i64 {
+        let (micros, now) = self.now;
+        match now.checked_duration_since(at) {
+            Some(ago) => micros.saturating_sub_unsigned(ago.as_micros() as u64),
+            None => micros.saturating_add_unsigned((at - now).as_micros() as u64),
+        }
     }
+}
+
+fn now() -> (i64, Instant) {
+    (Timestamp::now().as_microsecond(), Instant::now())
 }
 
 /// What the watchdogs say (`OpenFaaS` classic-watchdog and of-watchdog).
 fn describe(text: &mut String, event: &LogEvent, style: LogStyle) {
-    // Writing to a string does not fail.
-    let _ = match event {
-        LogEvent::Forking => write!(text, "Forking fprocess."),
+    match event {
+        LogEvent::Forking => text.push_str("Forking fprocess."),
         LogEvent::Wrote { bytes, took } => {
-            write!(text, "Wrote {bytes} Bytes - Duration: {:.6}s", took.as_secs_f64())
+            text.push_str("Wrote ");
+            push_number(text, *bytes);
+            text.push_str(" Bytes - Duration: ");
+            push_seconds::<6>(text, *took);
         }
         LogEvent::Answered { method, target, status, bytes, took, call_id } => {
-            let _ = write!(text, "{method} {target} - {} - ContentLength: ", Status(*status));
+            push_all(text, [method.as_str(), " ", target.as_str(), " - ", status.as_str()]);
+            // As Go has it: with its words, where it has any.
+            if let Some(words) = status.canonical_reason() {
+                push_all(text, [" ", words]);
+            }
+            text.push_str(" - ContentLength: ");
             push_size(text, *bytes);
-            let _ = write!(text, " ({:.4}s)", took.as_secs_f64());
-            call_id.as_ref().map_or(Ok(()), |call_id| write!(text, " [{call_id}]"))
+            text.push_str(" (");
+            push_seconds::<4>(text, *took);
+            text.push(')');
+            if let Some(call_id) = call_id {
+                push_all(text, [" [", call_id.as_str(), "]"]);
+            }
         }
-        LogEvent::KilledCommand { command } => write!(text, "Killing process: {command}"),
+        LogEvent::KilledCommand { command } => push_all(text, ["Killing process: ", command]),
         LogEvent::KilledHandler { limit } => {
             text.push_str("Upstream HTTP killed due to exec_timeout: ");
             push_duration(text, *limit);
-            Ok(())
         }
-        LogEvent::Line { stream, text: line } if style.prefix => write!(text, "{stream}: {line}"),
-        LogEvent::Line { text: line, .. } | LogEvent::Failed(line) => write!(text, "{line}"),
-    };
+        LogEvent::Line { stream, text: line } if style.prefix => push_all(text, [stream, ": ", line]),
+        LogEvent::Line { text: line, .. } | LogEvent::Failed(line) => text.push_str(line),
+    }
 }
 
-/// A status as Go has it: with its words, where it has any.
-struct Status(StatusCode);
+fn push_all<const N: usize>(text: &mut String, parts: [&str; N]) {
+    text.extend(parts);
+}
 
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0.as_str())?;
-        self.0.canonical_reason().map_or(Ok(()), |words| write!(f, " {words}"))
-    }
+fn push_number(text: &mut String, number: impl Integer) {
+    text.push_str(Buffer::new().format(number));
+}
+
+/// Seconds with that many digits after the point, rounded: `0.0022s`.
+fn push_seconds<const DIGITS: u32>(text: &mut String, time: Duration) {
+    let (one, unit) = (10_u64.pow(DIGITS), 10_u64.pow(9 - DIGITS));
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let rounded = nanos.saturating_add(unit / 2) / unit;
+    push_number(text, rounded / one);
+    // A one keeps the leading zeroes, and gives its place to the point.
+    let point = text.len();
+    push_number(text, one + rounded % one);
+    text.replace_range(point..=point, ".");
+    text.push('s');
 }
 
 /// A size in decimal units and four digits, as of-watchdog has it: `89B`, `1.692kB`.
 fn push_size(text: &mut String, bytes: u64) {
+    if bytes < 1000 {
+        push_number(text, bytes);
+        return text.push('B');
+    }
     #[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
     let (mut size, mut unit) = (bytes as f64, "B");
     for larger in ["kB", "MB", "GB", "TB"] {
@@ -190,6 +208,11 @@ fn push_duration(text: &mut String, duration: Duration) {
 
 /// What would end, forge or hide a line is escaped.
 fn push_printable(out: &mut String, text: &str) {
+    // To the end in any case: without a way out on the way, many bytes are looked at at once.
+    let escaped = text.bytes().fold(false, |escaped, byte| escaped | !matches!(byte, b'\t' | b' '..=b'~'));
+    if !escaped && text.len() <= MAX_TEXT_BYTES {
+        return out.push_str(text);
+    }
     let end = out.len() + MAX_TEXT_BYTES;
     for char in text.chars() {
         if out.len() >= end {
@@ -208,7 +231,7 @@ fn is_plain(char: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, uri::PathAndQuery};
+    use http::{Method, StatusCode, uri::PathAndQuery};
     use runtime_api::CallId;
 
     use super::*;
@@ -283,6 +306,20 @@ mod tests {
         ] {
             let mut text = String::new();
             push_size(&mut text, bytes);
+            assert_eq!(text, expected);
+        }
+        for (nanos, expected) in [
+            (0, "0.000000s 0.0000s"),
+            (49_999, "0.000050s 0.0000s"),
+            (50_499, "0.000050s 0.0001s"),
+            (999_999_500, "1.000000s 1.0000s"),
+            (61_002_003_000, "61.002003s 61.0020s"),
+            (u64::MAX, "18446744073.709551s 18446744073.7095s"),
+        ] {
+            let (mut text, time) = (String::new(), Duration::from_nanos(nanos));
+            push_seconds::<6>(&mut text, time);
+            text.push(' ');
+            push_seconds::<4>(&mut text, time);
             assert_eq!(text, expected);
         }
         for (millis, expected) in
