@@ -80,7 +80,7 @@ impl Gateway {
             registry: registry.clone(),
             shutdown,
             control,
-            gate: Gate::new(config.basic_auth.as_ref()),
+            gate: Gate::new(config.basic_auth.as_ref(), registry)?,
             served_by,
             open: backend.open_routes(),
             protected: backend.protected_routes(),
@@ -137,7 +137,7 @@ impl Parts {
         peer: &Peer,
         request: Request<Incoming>,
     ) -> Response<CallBody> {
-        if let Err(error) = self.gate.admit(peer.address, request.headers()).await {
+        if let Err(error) = self.gate.admit(peer.address, request.uri().path(), request.headers()).await {
             return answer(&error, call_id).map(CallBody::from);
         }
         let answering = self.control.spawn(answer_from(self.protected.clone(), request));

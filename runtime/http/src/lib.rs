@@ -13,6 +13,7 @@ mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gate;
+mod guesses;
 mod headers;
 mod introduction;
 mod json;

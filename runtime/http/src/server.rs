@@ -59,7 +59,7 @@ impl ProviderServer {
         registry: &Registry,
     ) -> Result<Self> {
         Ok(Self(Arc::new(Parts {
-            gate: Gate::new(config.basic_auth.as_ref()),
+            gate: Gate::new(config.basic_auth.as_ref(), registry)?,
             shutdown: config.shutdown,
             control: config.control,
             system: system_routes(Arc::clone(&provider)),
@@ -145,7 +145,7 @@ impl Parts {
 
     /// The only way to what is below `/system`, whatever the path says after that.
     async fn system(&self, call_id: &CallId, peer: &Peer, request: Request<Incoming>) -> Response {
-        if let Err(error) = self.gate.admit(peer.address, request.headers()).await {
+        if let Err(error) = self.gate.admit(peer.address, request.uri().path(), request.headers()).await {
             return answer(&error, call_id);
         }
         let is_log = request.uri().path() == LOGS;

@@ -20,6 +20,7 @@ use std::{
 use futures_util::{TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use runtime_api::{Error, FunctionName, LogQuery, LogStream, Result};
+use runtime_process::Seldom;
 use runtime_wasm::{FunctionLog, LogQueue, LogStyle};
 use tokio::{
     sync::{Semaphore, watch},
@@ -33,7 +34,7 @@ use self::{
     files::Files,
     line::Scribe,
     reader::{Placed, Reader, Wanted},
-    writer::{Lost, Writer},
+    writer::{SAY_EVERY, Writer},
 };
 
 /// How many may read logs at once.
@@ -108,7 +109,7 @@ impl Logs {
             files: files.clone(),
             scribe: Scribe::new(node),
             settled: settle,
-            lost: Lost::default(),
+            lost: Seldom::new(SAY_EVERY),
         };
         let thread = thread::Builder::new().name("function-logs".into()).spawn(move || writer.run());
         let thread = thread

@@ -34,7 +34,13 @@ async fn calls_are_counted_in_openfaas_series() {
     ] {
         edge.get(target).await;
     }
-    let expected = r#"# HELP gateway_function_invocation_started Calls started
+    let expected = r#"# HELP fawn_auth_failures_total Wrong credentials, by what they were for
+# TYPE fawn_auth_failures_total counter
+fawn_auth_failures_total{door="function",outcome="refused"} 0
+fawn_auth_failures_total{door="function",outcome="throttled"} 0
+fawn_auth_failures_total{door="system",outcome="refused"} 0
+fawn_auth_failures_total{door="system",outcome="throttled"} 0
+# HELP gateway_function_invocation_started Calls started
 # TYPE gateway_function_invocation_started counter
 gateway_function_invocation_started{function_name="f.openfaas-fn"} 2
 gateway_function_invocation_started{function_name="no.dev"} 1

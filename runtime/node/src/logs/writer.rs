@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use runtime_process::Seldom;
 use runtime_wasm::{FunctionLog, LogQueue};
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use super::{
 const REST: Duration = Duration::from_millis(20);
 
 /// How often it is said that lines are lost, whatever their number and that of functions.
-const SAY_EVERY: Duration = Duration::from_mins(1);
+pub(crate) const SAY_EVERY: Duration = Duration::from_mins(1);
 
 pub(crate) struct Writer {
     pub(crate) queue: LogQueue,
@@ -25,27 +26,8 @@ pub(crate) struct Writer {
     pub(crate) scribe: Scribe,
     /// The last of [`LogQueue::ask`]'s answers that is written.
     pub(crate) settled: watch::Sender<u64>,
-    pub(crate) lost: Lost,
-}
-
-/// Lines that could not be written.
-#[derive(Default)]
-pub(crate) struct Lost {
-    /// Those of which nothing was said yet.
-    lines: u64,
-    said: Option<Instant>,
-}
-
-impl Lost {
-    /// Adds to them, and tells how many to speak of, if it is time to.
-    fn add(&mut self, lines: u64, now: Instant) -> Option<u64> {
-        self.lines += lines;
-        let due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY);
-        (due && self.lines > 0).then(|| {
-            self.said = Some(now);
-            std::mem::take(&mut self.lines)
-        })
-    }
+    /// Lines that could not be written.
+    pub(crate) lost: Seldom,
 }
 
 impl Writer {
@@ -107,17 +89,4 @@ fn end_of_chunk(lines: &str) -> usize {
     let Some(chunk) = lines.as_bytes().get(..CHUNK_BYTES) else { return lines.len() };
     let end = chunk.iter().rposition(|byte| *byte == b'\n');
     end.map_or(lines.len(), |end| end + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn losses_are_said_once_a_minute_and_none_is_left_out() {
-        let (mut lost, start) = (Lost::default(), Instant::now());
-        let said = [(0, 0), (0, 3), (1, 2), (1, 0), (59, 1), (60, 0), (61, 0), (130, 0), (131, 7)]
-            .map(|(second, lines)| lost.add(lines, start + Duration::from_secs(second)));
-        assert_eq!(said, [None, Some(3), None, None, None, Some(3), None, None, Some(7)]);
-    }
 }
