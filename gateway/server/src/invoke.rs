@@ -33,6 +33,11 @@ pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> 
             running.forget();
             return refused(&error, &function, &call_id);
         }
+        Err(error @ (Error::Unauthenticated { .. } | Error::TooManyAttempts { .. })) => {
+            let response = answer(&error, &call_id);
+            running.refused(response.status());
+            return response.map(CallBody::from);
+        }
         Err(error) => (answer(&error, &call_id), is_found(&error)),
     };
     running.answered(response.status(), is_known);
@@ -50,7 +55,7 @@ fn refused(error: &Error, function: &FunctionName, call_id: &CallId) -> Response
 
 /// Whether an error tells that there is such a function: these come before anybody looks.
 fn is_found(error: &Error) -> bool {
-    !matches!(error, Error::Unreachable { .. } | Error::TooManyAttempts { .. } | Error::Invalid { .. })
+    !matches!(error, Error::Unreachable { .. } | Error::Invalid { .. })
 }
 
 /// The body of an answer. A call lasts until its body is dropped.

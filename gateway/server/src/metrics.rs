@@ -1,6 +1,9 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -20,8 +23,11 @@ const OTHER: u16 = 0;
 /// The series of `OpenFaaS` gateways.
 ///
 /// A function has series once it is known to exist: because it is listed, or because a call of it got past the
-/// provider's lookup, or succeeded where others than ours do not tell. Its first call is therefore counted as started when it is answered, every other one when it
-/// starts, and no made-up name is ever counted.
+/// provider's lookup, or succeeded where others than ours do not tell. Its first call is therefore counted as started when
+/// it is answered, every other one when it starts, and no made-up name is ever counted.
+///
+/// Whoever is refused for want of credentials does not call the function. So where one asks for some, calls are counted as
+/// started when they are answered; the refusal that tells so first is counted, since its start was.
 pub(crate) struct Metrics {
     seconds: HistogramVec,
     completed: IntCounterVec,
@@ -33,6 +39,8 @@ pub(crate) struct Metrics {
 /// The series of one function.
 struct Series {
     started: IntCounter,
+    /// Whether the function asks its callers for credentials.
+    asks: AtomicBool,
     by_code: RwLock<BTreeMap<u16, (IntCounter, Histogram)>>,
 }
 
@@ -55,11 +63,12 @@ impl Metrics {
     /// A call begins.
     pub(crate) fn begin(self: &Arc<Self>, function: &FunctionName) -> Running {
         let series = self.known(function);
-        if let Some(series) = &series {
+        let is_started = series.as_ref().is_some_and(|series| !series.asks.load(Ordering::Relaxed));
+        let (metrics, function) = (Arc::clone(self), function.clone());
+        if let Some(series) = series.as_ref().filter(|_| is_started) {
             series.started.inc();
         }
-        let (metrics, function) = (Arc::clone(self), function.clone());
-        Running { metrics, function, series, since: Instant::now(), code: CLIENT_GONE }
+        Running { metrics, function, series, is_started, since: Instant::now(), code: CLIENT_GONE }
     }
 
     /// How many calls of a function have ended.
@@ -77,7 +86,7 @@ impl Metrics {
 
     /// Takes note of a function that exists.
     pub(crate) fn found(&self, function: &FunctionName, status: &FunctionStatus) {
-        self.series(function);
+        self.series(function).asks.store(status.spec.asks_callers(), Ordering::Relaxed);
         let replicas = i64::try_from(status.replicas).unwrap_or(i64::MAX);
         self.replicas.with_label_values(&[function.as_str()]).set(replicas);
     }
@@ -107,7 +116,7 @@ impl Metrics {
             let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
             let new = || {
                 let started = self.started.with_label_values(&[function.as_str()]);
-                Arc::new(Series { started, by_code: RwLock::default() })
+                Arc::new(Series { started, asks: AtomicBool::default(), by_code: RwLock::default() })
             };
             Arc::clone(functions.entry(function.clone()).or_insert_with(new))
         })
@@ -145,6 +154,8 @@ pub(crate) struct Running {
     metrics: Arc<Metrics>,
     function: FunctionName,
     series: Option<Arc<Series>>,
+    /// Whether it is counted as started.
+    is_started: bool,
     since: Instant,
     code: u16,
 }
@@ -154,9 +165,23 @@ impl Running {
     pub(crate) fn answered(&mut self, status: StatusCode, is_known: bool) {
         self.code = if status.canonical_reason().is_some() { status.as_u16() } else { OTHER };
         if self.series.is_none() && is_known {
-            let series = self.metrics.series(&self.function);
+            self.series = Some(self.metrics.series(&self.function));
+        }
+        self.start();
+    }
+
+    /// Whoever calls was not let in, by this status.
+    pub(crate) fn refused(&mut self, status: StatusCode) {
+        self.code = status.as_u16();
+        let series = self.series.take().unwrap_or_else(|| self.metrics.series(&self.function));
+        series.asks.store(true, Ordering::Relaxed);
+        self.series = Some(series).filter(|_| self.is_started);
+    }
+
+    fn start(&mut self) {
+        if let Some(series) = self.series.as_ref().filter(|_| !self.is_started) {
             series.started.inc();
-            self.series = Some(series);
+            self.is_started = true;
         }
     }
 
@@ -169,6 +194,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.start();
         if let Some(series) = &self.series {
             self.metrics.count(&self.function, series, self.code, self.since.elapsed().as_secs_f64());
         }

@@ -28,5 +28,5 @@ pub use namespace::Namespace;
 pub use provider::{Deployed, Provider, ProviderInfo, StoredArtifact, VersionInfo};
 pub use quantity::{CpuQuantity, MemoryQuantity};
 pub use secret::{MAX_SECRET_BYTES, SecretName, SecretValue};
-pub use spec::{FunctionSpec, Resources};
+pub use spec::{BASIC_AUTH, BEARER_SECRET, FunctionSpec, Resources};
 pub use status::{Deployment, FunctionStatus, Phase};

@@ -4,6 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CpuQuantity, Error, FunctionName, ImageReference, MemoryQuantity, Result};
 
+/// The annotation by which a function asks its callers for the credentials of the gateway.
+pub const BASIC_AUTH: &str = "faas.net/basic-auth";
+
+/// The annotation that names the secret whose value callers of a function present as bearer token (RFC 6750).
+pub const BEARER_SECRET: &str = "dev.fawn.bearer-secret";
+
 /// What a user wants: the body of a deploy or an update (`OpenFaaS` FunctionDeployment).
 ///
 /// Absent, `null` and empty are the same, and empty fields are left out on output, as `OpenFaaS` does.
@@ -82,6 +88,12 @@ impl FunctionSpec {
             ));
         }
         ImageReference::parse(&self.image)
+    }
+
+    /// Whether whoever calls the function must present something: its annotations say so.
+    pub fn asks_callers(&self) -> bool {
+        self.annotations.contains_key(BEARER_SECRET)
+            || self.annotations.get(BASIC_AUTH).is_some_and(|on| on == "true")
     }
 
     /// How many replicas the function begins with, and is woken to: at least one (`OpenFaaS`).

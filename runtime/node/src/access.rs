@@ -1,15 +1,9 @@
 //! Who may call a function: everybody, unless its annotations ask for credentials.
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use runtime_api::{Error, FunctionName, FunctionSpec, Result, SecretName};
+use runtime_api::{BASIC_AUTH, BEARER_SECRET, Error, FunctionName, FunctionSpec, Result, SecretName};
 use runtime_http::{BasicAuth, check_bearer};
 use runtime_wasm::Secrets;
-
-/// Where a function asks for the credentials of the gateway.
-const BASIC: &str = "faas.net/basic-auth";
-
-/// Where a function names the secret whose value callers present as bearer token (RFC 6750).
-const BEARER: &str = "dev.fawn.bearer-secret";
 
 /// What a caller must present.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,24 +24,26 @@ impl Access {
     /// # Errors
     /// `Invalid` where they contradict each other, or name what cannot be a secret.
     pub(crate) fn of(spec: &FunctionSpec, function: &FunctionName) -> Result<Self> {
-        let basic = match spec.annotations.get(BASIC).map(String::as_str) {
+        let basic = match spec.annotations.get(BASIC_AUTH).map(String::as_str) {
             None | Some("false") => false,
             Some("true") => true,
             Some(other) => {
-                let text = format!("annotation {BASIC} {other:?} is neither \"true\" nor \"false\"");
+                let text = format!("annotation {BASIC_AUTH} {other:?} is neither \"true\" nor \"false\"");
                 return Err(Error::invalid("invalid-access", text));
             }
         };
-        match (basic, spec.annotations.get(BEARER)) {
+        match (basic, spec.annotations.get(BEARER_SECRET)) {
             (true, Some(_)) => Err(Error::invalid(
                 "invalid-access",
-                format!("annotations {BASIC} and {BEARER} exclude each other: keep one"),
+                format!("annotations {BASIC_AUTH} and {BEARER_SECRET} exclude each other: keep one"),
             )),
             (true, None) => Ok(Self::Basic),
             (false, None) => Ok(Self::Open),
-            (false, Some(secret)) => SecretName::new(secret, function.namespace())
-                .map(Self::Bearer)
-                .map_err(|error| Error::invalid("invalid-access", format!("annotation {BEARER}: {error}"))),
+            (false, Some(secret)) => {
+                SecretName::new(secret, function.namespace()).map(Self::Bearer).map_err(|error| {
+                    Error::invalid("invalid-access", format!("annotation {BEARER_SECRET}: {error}"))
+                })
+            }
         }
     }
 
@@ -58,7 +54,7 @@ impl Access {
     pub(crate) fn check(&self, asks_credentials: bool) -> Result<()> {
         if *self == Self::Basic && !asks_credentials {
             let text = format!(
-                "annotation {BASIC} needs credentials, and this server asks nobody for any (--no-auth)"
+                "annotation {BASIC_AUTH} needs credentials, and this server asks nobody for any (--no-auth)"
             );
             return Err(Error::invalid("invalid-access", text));
         }

@@ -1,6 +1,6 @@
-use futures_util::future::pending;
+use futures_util::future::{join_all, pending};
 use http::Response;
-use runtime_api::{Error, empty};
+use runtime_api::{Error, Invocation, empty};
 use runtime_http::Unattributed;
 
 use crate::edge::{Edge, ok};
@@ -104,6 +104,54 @@ async fn a_failure_that_need_not_be_a_functions_makes_no_series() {
     edge.get("/function/f").await;
     let counted = r#"gateway_function_invocation_total{code="404",function_name="f.openfaas-fn"} 1"#;
     assert!(edge.counted().await.contains(&counted.to_owned()));
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_does_not_count_as_a_call() {
+    let edge = Edge::start();
+    let asking = |invocation: Invocation| async move {
+        let headers = invocation.request.headers();
+        if headers.get("authorization").is_some_and(|given| given == "Bearer right") {
+            return ok("hi");
+        }
+        Err(Error::Unauthenticated { challenge: "Bearer".into() })
+    };
+    for name in ["told", "found"] {
+        edge.provider.script(name, asking);
+    }
+    // One is not known yet when it is called; the other is listed before, with what it asks for.
+    assert_eq!(edge.get("/function/found").await.status, 401);
+    let wrong = ["Authorization: Bearer wrong"];
+    let guesses = join_all((0..40).map(|_| edge.request("GET", "/function/found", &wrong))).await;
+    assert!(guesses.iter().any(|answer| answer.status == 429));
+    for name in ["told", "found"] {
+        let asks = r#""annotations":{"dev.fawn.bearer-secret":"s"}"#;
+        let spec = format!(r#"{{"service":"{name}","image":"a/b",{asks}}}"#);
+        assert_eq!(edge.send("PUT", "/system/functions", &[], &spec).await.status, 202);
+    }
+    edge.counted().await;
+    assert_eq!(edge.get("/function/told").await.status, 401);
+    let lines = edge.counted().await;
+    let counted = |line: &&String| line.starts_with("gateway_function_invocation_") && !line.ends_with(" 0");
+    assert_eq!(lines.iter().filter(counted).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(lines.iter().any(|line| line.starts_with("fawn_auth_failures_total") && !line.ends_with(" 0")));
+}
+
+#[tokio::test]
+async fn calls_of_those_who_are_let_in_count() {
+    let edge = Edge::start();
+    edge.provider.script("f", async |_| ok("hi"));
+    let spec = r#"{"service":"f","image":"a/b","annotations":{"faas.net/basic-auth":"true"}}"#;
+    assert_eq!(edge.send("PUT", "/system/functions", &[], spec).await.status, 202);
+    edge.counted().await;
+    edge.get("/function/f").await;
+    let lines = edge.counted().await;
+    for line in [
+        r#"gateway_function_invocation_started{function_name="f.openfaas-fn"} 1"#,
+        r#"gateway_function_invocation_total{code="200",function_name="f.openfaas-fn"} 1"#,
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{line}");
+    }
 }
 
 #[tokio::test]
