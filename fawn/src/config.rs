@@ -38,6 +38,9 @@ pub(crate) struct Settings {
     /// A file of 32 random bytes that secrets are encrypted with [default: secrets.key in the data directory]
     #[arg(long, env = "FAWN_SECRETS_KEY_FILE", value_name = "FILE")]
     secrets_key_file: Option<PathBuf>,
+    /// Start although the stored secrets are of another key, which is lost: each has to be given again
+    #[arg(long, env = "FAWN_SECRETS_KEY_LOST", value_parser = truth, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    secrets_key_lost: Option<bool>,
     #[command(flatten)]
     #[serde(flatten)]
     registry: RegistrySettings,
@@ -89,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) serve: ServeOptions,
     /// Where the operator keeps the key of the secrets; none for one of our own.
     pub(crate) secrets_key_file: Option<PathBuf>,
+    /// Whether secrets may be there that it does not read.
+    pub(crate) secrets_key_lost: bool,
     pub(crate) registries: RegistryConfig,
     pub(crate) pull_policy: PullPolicy,
     pub(crate) max_module_bytes: u64,
@@ -139,6 +144,7 @@ impl Settings {
         Self {
             serve: self.serve.or(file.serve),
             secrets_key_file: self.secrets_key_file.or(file.secrets_key_file),
+            secrets_key_lost: self.secrets_key_lost.or(file.secrets_key_lost),
             registry: self.registry.or(file.registry),
             pull_policy: self.pull_policy.or(file.pull_policy),
             image_dir: if self.image_dir.is_empty() { file.image_dir } else { self.image_dir },
@@ -165,6 +171,7 @@ impl Settings {
         Config {
             serve: self.serve.check(role, environment, mistakes),
             secrets_key_file: self.secrets_key_file,
+            secrets_key_lost: self.secrets_key_lost.unwrap_or(false),
             registries: RegistryConfig {
                 image_dirs: image_dirs(self.image_dir, mistakes),
                 ..self.registry.check(mistakes)

@@ -71,10 +71,15 @@ pub(crate) fn start(
 
 /// Secrets, under the operator's key or one beside them.
 fn vault(config: &Config, directory: &Path, store: Store) -> Result<Vault> {
-    Ok(match &config.secrets_key_file {
-        Some(file) => Vault::open(store, file)?,
-        None => Vault::open_or_make(store, &directory.join("secrets.key"))?,
-    })
+    let own = directory.join("secrets.key");
+    let (vault, file) = match &config.secrets_key_file {
+        Some(file) => (Vault::open(store, file)?, file),
+        None => (Vault::open_or_make(store, &own)?, &own),
+    };
+    if !config.secrets_key_lost {
+        vault.check_key(file)?;
+    }
+    Ok(vault)
 }
 
 /// As much code as memory, mappings and open files have room for.

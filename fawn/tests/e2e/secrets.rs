@@ -152,6 +152,19 @@ async fn a_key_that_others_can_read_is_refused_and_one_of_the_operator_s_serves(
     let refused = given(edge.again()).refused().await;
     assert!(refused.contains("operator.key") && refused.contains("chmod 600"), "{refused}");
     mode(0o600);
+    let mut edge = given(edge.again()).start().await;
+    assert_eq!(edge.call("reader", "").await.ok(), VALUE);
+    assert!(edge.terminate().await.success());
+
+    std::fs::write(&key, [8; 32]).unwrap();
+    let refused = given(edge.again()).refused().await;
+    for part in ["operator.key", "openfaas-fn/token", "--secrets-key-lost"] {
+        assert!(refused.contains(part), "{part} is not in {refused}");
+    }
+    let mut edge = given(edge.again()).argument("--secrets-key-lost").start().await;
+    edge.token(Method::PUT, VALUE).await;
+    assert_eq!(edge.call("reader", "").await.ok(), VALUE);
+    assert!(edge.terminate().await.success());
     let edge = given(edge.again()).start().await;
     assert_eq!(edge.call("reader", "").await.ok(), VALUE);
 }

@@ -55,7 +55,8 @@ impl Vault {
             return Ok(Self::with(store, &key));
         }
         if !store.list(SECRETS)?.is_empty() {
-            let problem = "the key of the secrets is missing; restore it from a backup, or give it with --secrets-key-file";
+            let problem = "the key of the secrets is missing; restore it from a backup, or give it with --secrets-key-file; \
+                           if it is lost, put another there, and see --secrets-key-lost";
             return Err(unusable(key_file, problem));
         }
         let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -63,6 +64,28 @@ impl Vault {
         rand::rngs::SysRng.try_fill_bytes(&mut *key).map_err(|error| failed(io::Error::other(error)))?;
         write_atomically(key_file, &*key, 0o600).map_err(failed)?;
         Ok(Self::with(store, &key))
+    }
+
+    /// Refuses a key that reads none of the values that there are: functions would find no secrets, and nobody why. A
+    /// record that the store finds damaged tells nothing of the key. `key_file` is where it came from.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`]: which value, and what to do. As [`Store::list`].
+    pub fn check_key(&self, key_file: &Path) -> Result<()> {
+        let mut first = None;
+        for (key, record) in self.store.list(SECRETS)? {
+            match record.map(|record| self.decrypt(&key, &record)) {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => drop(first.get_or_insert(error)),
+                Err(_) => {}
+            }
+        }
+        let Some(first) = first else { return Ok(()) };
+        let problem = format!(
+            "it reads none of the secrets ({first}); restore the key that they were encrypted with, or give its file \
+             with --secrets-key-file; if it is lost, start with --secrets-key-lost, and then give each secret again"
+        );
+        Err(unusable(key_file, &problem))
     }
 
     fn with(store: Store, key: &[u8; KEY_BYTES]) -> Self {
@@ -243,6 +266,27 @@ mod tests {
         assert_eq!(listed[0].1.as_ref().unwrap().as_slice(), VALUE);
         let error = listed[1].1.as_ref().unwrap_err().to_string();
         assert!(error.contains("\"old\"") && error.contains("another key"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_reads_nothing_is_told_from_a_value_that_is_damaged() {
+        let (folder, key) = place();
+        let store = Store::open(folder.path()).unwrap();
+        let vault = Vault::open_or_make(store.clone(), &key).unwrap();
+        vault.check_key(&key).unwrap();
+        vault.put("staff/token", VALUE).await.unwrap();
+        vault.check_key(&key).unwrap();
+        let other = folder.path().join("other.key");
+        write(&other, &[1; 32], 0o400);
+        let others = Vault::open(store.clone(), &other).unwrap();
+        let refusal = others.check_key(&other).unwrap_err().to_string();
+        for part in ["other.key", "staff/token", "--secrets-key-file", "--secrets-key-lost"] {
+            assert!(refusal.contains(part), "{part} is not in {refusal}");
+        }
+        assert!(!refusal.contains("hunter2"));
+        // One that was given again makes it the key, whatever else there is.
+        others.put("staff/token2", VALUE).await.unwrap();
+        others.check_key(&other).unwrap();
     }
 
     #[tokio::test]
