@@ -203,8 +203,15 @@ fn command(query: Vec<(String, String)>) -> Result<ModuleCommand> {
     Ok(command)
 }
 
+/// For everybody, whom it does not concern where the provider is.
 async fn health(State(provider): Shared) -> Answer<()> {
-    Ok(provider.health().await?)
+    let health = provider.health().await;
+    Ok(health.map_err(|error| match error {
+        error @ Error::Unreachable { .. } => {
+            Error::unreachable("the provider does not answer; the log says more", error)
+        }
+        error => error,
+    })?)
 }
 
 pub(crate) const SPEC_FIELDS: [&str; 12] = [

@@ -9,7 +9,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
 };
-use runtime_api::{CallId, Error, Fault, Response, full};
+use runtime_api::{CallId, Error, Fault, Response, empty, full};
 use tracing::{debug, error, field::display, info, warn};
 
 use crate::call_id;
@@ -29,8 +29,19 @@ pub(crate) const UNAUTHENTICATED: &str = "unauthenticated";
 /// Longer than any code of ours.
 const MAX_CODE_BYTES: usize = 64;
 
-/// Answers an error, and logs it with all its sources.
+/// Answers a call that failed, or any request that did on its way, and logs the error with all its sources.
 pub fn answer(error: &Error, call_id: &CallId) -> Response {
+    let response = answer_in_full(error, call_id);
+    match error {
+        // of-watchdog's answer to a call that takes too long is empty.
+        // So is the gateway's where its provider does not answer (OpenFaaS).
+        Error::TimedOut(_) | Error::Unreachable { .. } => response.map(|_| empty()),
+        _ => response,
+    }
+}
+
+/// The same, for those who look after functions: they are told all that may be told.
+fn answer_in_full(error: &Error, call_id: &CallId) -> Response {
     log(error, call_id);
     response(error, call_id, status(error), origin(error))
 }
@@ -38,9 +49,6 @@ pub fn answer(error: &Error, call_id: &CallId) -> Response {
 fn response(error: &Error, call_id: &CallId, status: StatusCode, origin: Option<&'static str>) -> Response {
     let text = match error {
         Error::Internal(_) => format!("internal error; the log has more under call id {call_id}\n"),
-        // of-watchdog's answer to a call that takes too long is empty.
-        // So is the gateway's where its provider does not answer (OpenFaaS).
-        Error::TimedOut(_) | Error::Unreachable { .. } => String::new(),
         // Without an end of line (OpenFaaS).
         Error::Unauthenticated { .. } => error.to_string(),
         error => format!("{error}\n"),
@@ -232,7 +240,7 @@ impl Failure {
     fn answer(&self, call_id: &CallId) -> Response {
         match &self.deploying {
             Some(function) => answer_deploy(function, &self.error, call_id),
-            None => answer(&self.error, call_id),
+            None => answer_in_full(&self.error, call_id),
         }
     }
 }

@@ -99,10 +99,16 @@ impl Wire {
                 Err(Error::invalid("incomplete-body", "the request's body did not arrive"))
             }
             Ok(Err(error)) => {
-                Err(Error::unreachable(format!("the provider at {} does not answer", self.url), error))
+                let text = format!(
+                    "the provider at {} does not answer: start it, or say where it is (--provider)",
+                    self.url
+                );
+                Err(Error::unreachable(text, error))
             }
             Err(late) => {
-                Err(Error::unreachable(format!("the provider at {} did not answer in time", self.url), late))
+                let text =
+                    format!("the provider at {} did not answer in time: its log may say why", self.url);
+                Err(Error::unreachable(text, late))
             }
         }
     }

@@ -51,3 +51,38 @@ async fn every_route_is_in_the_document() {
         assert!(paths.iter().any(|(documented, _)| *documented == path), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_is_away_is_answered_as_the_document_tells() {
+    let edge = Edge::start();
+    edge.provider.add("f");
+    let document: Value = serde_json::from_str(&edge.get("/openapi.json").await.body).unwrap();
+    let mut away = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        if path.starts_with("/function/") || path == "/openapi.json" {
+            continue;
+        }
+        for (method, operation) in operations.as_object().unwrap() {
+            // Names nothing that the provider could be asked about.
+            if (method.as_str(), path.as_str()) == ("get", "/system/namespace/") {
+                continue;
+            }
+            edge.provider.fail_next(runtime_api::Error::unreachable("it is away", "refused"));
+            let target = path.replace("{name}", "f").replace("{namespace}", "dev");
+            let query = if path == "/system/logs" { "?name=f" } else { "" };
+            let body = if method == "get" { "" } else { EVERY_BODY };
+            let target = format!("{target}{query}");
+            let answer = edge.send(&method.to_uppercase(), &target, &[], body).await;
+            let told = operation["responses"].get(answer.status.to_string()).is_some();
+            assert!(told, "{method} {path}: {} {}", answer.status, answer.body);
+            // Who the provider is and whom it scaled is told without it.
+            let asks = !["/system/info", "/system/alert"].contains(&path.as_str());
+            assert_eq!(answer.status == 502, asks, "{method} {path}: {}", answer.body);
+            away += usize::from(asks);
+        }
+    }
+    assert!(away > 15, "{away}");
+}
+
+/// All that any route reads.
+const EVERY_BODY: &str = r#"{"service":"f","image":"a/b","functionName":"f","serviceName":"f","name":"dev","value":"x","alerts":[{"labels":{"function_name":"f"}}]}"#;

@@ -401,6 +401,36 @@ async fn a_limit_reached_and_a_time_over_are_answered_as_the_watchdog_answers() 
 }
 
 #[tokio::test]
+async fn a_provider_that_does_not_answer_is_told_to_those_who_look_after_functions() {
+    listen();
+    let api = Api::new();
+    let away =
+        || Error::unreachable("the provider at http://10.0.0.5:8081 does not answer: start it", "refused");
+    let asked = [
+        (Method::GET, "/system/functions", ""),
+        (Method::POST, "/system/functions", HELLO),
+        (Method::GET, "/system/function/hello", ""),
+        (Method::GET, "/system/secrets", ""),
+        (Method::GET, "/system/logs?name=hello", ""),
+    ];
+    for (method, path, body) in asked {
+        api.0.fail_next(away());
+        let answer = api.send(method, path, body).await;
+        let text = "the provider at http://10.0.0.5:8081 does not answer: start it";
+        assert_eq!(answer.error(), (502, "provider-unreachable", text), "{path}");
+        assert_eq!(answer.header("x-openfaas-internal"), "proxy");
+    }
+    // Health is asked by anybody.
+    api.0.fail_next(away());
+    let answer = api.get("/healthz").await;
+    let text = "the provider does not answer; the log says more";
+    assert_eq!(answer.error(), (502, "provider-unreachable", text));
+    // What a call's client gets is empty (OpenFaaS).
+    let answer = Answer::read(runtime_http::answer(&away(), &CallId::new("c"))).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (502, ""));
+}
+
+#[tokio::test]
 async fn a_registry_that_does_not_answer_rejects_the_deploy() {
     let api = Api::new();
     for method in [Method::POST, Method::PUT] {
