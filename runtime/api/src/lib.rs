@@ -11,6 +11,7 @@ mod invocation;
 mod logs;
 mod name;
 mod namespace;
+mod nearest;
 mod provider;
 mod quantity;
 mod secret;
@@ -25,6 +26,7 @@ pub use invocation::{Body, BodyError, CallId, Invocation, Response, empty, full}
 pub use logs::{LogLine, LogQuery, LogStream};
 pub use name::{DEFAULT_NAMESPACE, FunctionName};
 pub use namespace::Namespace;
+pub use nearest::nearest;
 pub use provider::{Deployed, Provider, ProviderInfo, StoredArtifact, VersionInfo};
 pub use quantity::{CpuQuantity, MemoryQuantity};
 pub use secret::{MAX_SECRET_BYTES, SecretName, SecretValue};

@@ -6,7 +6,9 @@ use std::{
 };
 
 use http::HeaderValue;
-use runtime_api::{Artifact, Error, FunctionName, FunctionSpec, Result, SecretName, parse_duration};
+use runtime_api::{
+    Artifact, BEARER_SECRET, Error, FunctionName, FunctionSpec, Result, SecretName, nearest, parse_duration,
+};
 use runtime_egress::Policy;
 use runtime_oci::PullPolicy;
 use runtime_wasm::{Limits, LogStyle, MAX_MEMORY_BYTES, Settings, StdioSettings, World};
@@ -30,6 +32,13 @@ const EGRESS: &str = "dev.fawn.egress";
 
 /// Where a function says when a registry is to be asked for its image.
 const PULL_POLICY: &str = "dev.fawn.pull-policy";
+
+/// Where a function says whether calls share an instance.
+const ISOLATION: &str = "dev.fawn.isolation";
+
+/// What the names of our own annotations begin with, and all of them.
+const OURS: &str = "dev.fawn.";
+const ANNOTATIONS: [&str; 4] = [BEARER_SECRET, EGRESS, ISOLATION, PULL_POLICY];
 
 /// Where a function says what runs it, as a label or an annotation.
 const RUNTIME: &str = "com.openfaas.runtime";
@@ -67,6 +76,7 @@ impl NodeRules {
     pub(crate) fn check(&self, spec: FunctionSpec) -> Result<CheckedSpec> {
         let name = spec.name()?;
         spec.image()?;
+        refuse_misspelt(&spec)?;
         refuse_unsupported(&spec)?;
         let access = Access::of(&spec, &name)?;
         access.check(self.asks_credentials)?;
@@ -126,6 +136,23 @@ fn secrets(function: &FunctionName, names: &[String]) -> Result<Vec<SecretName>>
     Ok(once.into_iter().collect())
 }
 
+/// Refuses what looks like one of our own annotations and is none: it would not do what it is there for.
+fn refuse_misspelt(spec: &FunctionSpec) -> Result<()> {
+    let ours = |name: &&String| name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS));
+    let unknown = |text: String| Err(Error::invalid("unknown-annotation", text));
+    if let Some(label) = spec.labels.keys().find(ours) {
+        let meant = nearest(label, ANNOTATIONS).unwrap_or(OURS);
+        return unknown(format!("label {label:?} is none of this version: {meant} is an annotation"));
+    }
+    match spec.annotations.keys().filter(ours).find(|name| !ANNOTATIONS.contains(&name.as_str())) {
+        Some(name) => unknown(match nearest(name, ANNOTATIONS) {
+            Some(meant) => format!("annotation {name:?} is not known: {meant} may be meant"),
+            None => format!("annotation {name:?} is not known: there is {}", ANNOTATIONS.join(", ")),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Refuses by name what would otherwise be ignored at the user's cost.
 fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
     let refuse = |what: &str, instead: &str| {
@@ -134,8 +161,9 @@ fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
     if spec.annotations.get("faas.net/async").is_some_and(|value| value == "true") {
         return refuse("annotation faas.net/async", "remove it");
     }
-    if spec.annotations.get("dev.fawn.isolation").is_some_and(|value| value != "fresh") {
-        return refuse("annotation dev.fawn.isolation", "every call has a fresh instance");
+    if let Some(value) = spec.annotations.get(ISOLATION).filter(|value| *value != "fresh") {
+        let instead = "write \"fresh\", or remove it: every call has a fresh instance";
+        return refuse(&format!("annotation {ISOLATION} {value:?}"), instead);
     }
     let runtimes = [("label", spec.labels.get(RUNTIME)), ("annotation", spec.annotations.get(RUNTIME))];
     for (place, runtime) in runtimes {
@@ -349,6 +377,12 @@ mod tests {
     }
 
     #[test]
+    fn annotations_and_labels_of_others_are_theirs() {
+        let theirs = r#"{"topic":"a","dev.fawnlike":"b","com.example.dev.fawn.egress":"c","ä":"d"}"#;
+        rules().check(spec(&format!(r#","annotations":{theirs},"labels":{theirs}"#))).unwrap();
+    }
+
+    #[test]
     fn secrets_are_of_the_function_s_own_namespace_and_counted_once() {
         let checked = rules().check(spec(r#","namespace":"dev","secrets":["b","a.pem","b"]"#)).unwrap();
         let expected = ["a.pem", "b"].map(|name| SecretName::new(name, "dev").unwrap());
@@ -365,6 +399,16 @@ mod tests {
             (r#","annotations":{"faas.net/async":"true"}"#, "faas.net/async"),
             (r#","annotations":{"dev.fawn.bearer-secret":"../a"}"#, "dev.fawn.bearer-secret"),
             (r#","annotations":{"dev.fawn.isolation":"concurrent"}"#, "dev.fawn.isolation"),
+            (r#","annotations":{"dev.fawn.isolation":"Fresh"}"#, "write \"fresh\""),
+            (r#","annotations":{"dev.fawn.egres":"none"}"#, "dev.fawn.egress may be meant"),
+            (r#","annotations":{"dev.fawn.Egress":"none"}"#, "dev.fawn.egress may be meant"),
+            (r#","annotations":{"Dev.Fawn.pullpolicy":"Never"}"#, "dev.fawn.pull-policy may be meant"),
+            (r#","annotations":{"dev.fawn.bearer_secret":"a"}"#, "dev.fawn.bearer-secret may be meant"),
+            (
+                r#","annotations":{"dev.fawn.colour":"red"}"#,
+                "there is dev.fawn.bearer-secret, dev.fawn.egress,",
+            ),
+            (r#","labels":{"dev.fawn.egress":"none"}"#, "dev.fawn.egress is an annotation"),
             (r#","annotations":{"dev.fawn.egress":"not a policy!"}"#, "dev.fawn.egress"),
             (r#","annotations":{"dev.fawn.pull-policy":"Sometimes"}"#, "dev.fawn.pull-policy"),
             (
