@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use tracing::warn;
 
 use crate::{
-    alert,
+    alert::Alerts,
     logs::{LogsServer, logs},
     metrics::Metrics,
     openapi,
@@ -28,6 +28,7 @@ use crate::{
 pub(crate) struct Backend {
     provider: Arc<dyn Provider>,
     metrics: Arc<Metrics>,
+    alerts: Arc<Alerts>,
     version: VersionInfo,
     pub(crate) shutdown: CancellationToken,
     pub(crate) of_provider: Router,
@@ -44,7 +45,7 @@ impl Backend {
         logs_server: Option<LogsServer>,
     ) -> Self {
         let of_provider = system_routes(Arc::clone(&provider));
-        Self { provider, metrics, version, shutdown, of_provider, logs_server }
+        Self { provider, metrics, alerts: Arc::default(), version, shutdown, of_provider, logs_server }
     }
 
     /// For those who have shown their credentials.
@@ -120,7 +121,7 @@ struct Info {
 
 /// A line for each function that could not be scaled, by number (`OpenFaaS`).
 async fn alert(State(backend): State<Backend>, body: Body) -> Result<Response, Failure> {
-    let failed = alert::scale(&*backend.provider, body).await?;
+    let failed = backend.alerts.scale(&*backend.provider, body).await?;
     if failed.is_empty() {
         return Ok(Response::default());
     }
