@@ -33,6 +33,7 @@ const POLL: Duration = Duration::from_millis(250);
   fawn deploy hello.wasm
   fawn deploy oci-archive:saved.tar --name hello        what `docker save` wrote
   fawn deploy ghcr.io/me/hello:1.2 --name hello --memory 64Mi --env GREETING=hi
+  fawn deploy api.wasm --secret token --secret tls-key  after `faas-cli secret create token` and so on
   fawn deploy api.wasm --gateway https://faas.example.com --annotation dev.fawn.egress=api.example.com
 
 Credentials are those of `faas-cli login`; for a gateway on this machine, those in its data directory.")]
@@ -66,6 +67,9 @@ pub(crate) struct DeployArguments {
     /// An annotation, such as dev.fawn.egress=none; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     annotation: Vec<(String, String)>,
+    /// A secret of the function's namespace that it may read below /var/openfaas/secrets; may be repeated
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
     /// The most memory that one instance may use, such as 64Mi
     #[arg(long, value_name = "QUANTITY")]
     memory: Option<String>,
@@ -130,6 +134,7 @@ impl DeployArguments {
             env_vars: map(&self.env),
             labels: map(&self.label),
             annotations: map(&self.annotation),
+            secrets: self.secret.clone(),
             limits: self
                 .memory
                 .as_ref()
@@ -268,6 +273,9 @@ mod tests {
             "a=b",
             "--memory",
             "64Mi",
+            "--secret",
+            "token",
+            "--secret=tls-key",
         ];
         let spec = spec(&line).unwrap();
         assert_eq!(spec.service, "hello-world");
@@ -275,6 +283,7 @@ mod tests {
         assert_eq!(spec.env_vars["A"], "1=2");
         assert_eq!(spec.env_vars["B"], "");
         assert_eq!((&*spec.labels["l"], &*spec.annotations["a"]), ("1", "b"));
+        assert_eq!(spec.secrets, ["token", "tls-key"]);
         assert_eq!(spec.limits.unwrap().memory, "64Mi");
     }
 
