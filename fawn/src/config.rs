@@ -1,19 +1,19 @@
 //! The configuration of a node, with a gateway or apart: flag, else environment, else file, else default; all mistakes at once.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use clap::Args;
-use runtime_api::{MemoryQuantity, parse_duration};
+use clap::{Arg, Args, Command};
+use runtime_api::{MemoryQuantity, nearest, parse_duration};
 use runtime_egress::Policy;
 use runtime_node::LogLimits;
 use runtime_oci::{PullPolicy, RegistryConfig};
 use runtime_wasm::CodeLimits;
 use serde::{Deserialize, de::DeserializeOwned};
+use toml::de::DeTable;
 
 use crate::{
     registry::{RegistrySettings, image_dirs},
@@ -80,10 +80,6 @@ pub(crate) struct Settings {
     /// Where functions may connect to that have no annotation dev.fawn.egress [default: public]
     #[arg(long, env = "FAWN_EGRESS", value_name = "POLICY")]
     egress: Option<String>,
-    /// What the file has that is none of the above.
-    #[arg(skip)]
-    #[serde(flatten)]
-    unknown: BTreeMap<String, toml::Value>,
 }
 
 /// The same, checked.
@@ -118,24 +114,37 @@ impl Config {
         file: Option<&Path>,
         environment: Environment<'_>,
     ) -> Result<Self, Mistakes> {
-        let file = file.map_or_else(|| Ok(Settings::default()), read_file)?;
-        let mut mistakes = unknown_settings(&file.unknown);
+        let (file, mut mistakes) = file.map_or_else(|| Ok(Default::default()), read_file::<Settings>)?;
         let config = flags.or(file).check(role, environment, &mut mistakes);
         Mistakes::check(mistakes)?;
         Ok(config)
     }
 }
 
-/// Whatever a file has that is no setting.
-pub(crate) fn unknown_settings(unknown: &BTreeMap<String, toml::Value>) -> Vec<String> {
-    unknown.keys().map(|key| format!("the configuration file has {key:?}, which is no setting")).collect()
-}
-
-pub(crate) fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, Mistakes> {
+/// What a file says, and a mistake for each key that is no setting.
+pub(crate) fn read_file<T: DeserializeOwned + Args>(path: &Path) -> Result<(T, Vec<String>), Mistakes> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("configuration file {} cannot be read: {error}", path.display()))?;
-    let settings = toml::from_str(&text);
-    settings.map_err(|error| format!("configuration file {}: {error}", path.display()).into())
+    let invalid = |error| format!("configuration file {}: {error}", path.display());
+    let settings = toml::from_str(&text).map_err(invalid)?;
+    let table = DeTable::parse(&text).map_err(invalid)?;
+    Ok((settings, unknown_settings::<T>(table.get_ref(), &text)))
+}
+
+/// A setting is called as its flag is.
+fn unknown_settings<T: Args>(table: &DeTable<'_>, text: &str) -> Vec<String> {
+    let command = T::augment_args(Command::new("settings"));
+    let known: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+    let unknown = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+    unknown
+        .map(|key| {
+            let line = 1 + text.get(..key.span().start).unwrap_or_default().matches('\n').count();
+            let (key, known) = (key.get_ref(), known.iter().copied());
+            let meant =
+                nearest(key, known).map(|meant| format!(": {meant} may be meant")).unwrap_or_default();
+            format!("line {line} of the configuration file has {key:?}, which is no setting{meant}")
+        })
+        .collect()
 }
 
 impl Settings {
@@ -158,7 +167,6 @@ impl Settings {
             log_bytes: self.log_bytes.or(file.log_bytes),
             logs_provider_url: self.logs_provider_url.or(file.logs_provider_url),
             egress: self.egress.or(file.egress),
-            unknown: BTreeMap::new(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! The configuration of `fawn gateway`, read as that of a node is.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use runtime_process::ServeConfig;
 use serde::Deserialize;
 
 use crate::{
-    config::{Environment, duration, logs_server, read_file, truth, unknown_settings},
+    config::{Environment, duration, logs_server, read_file, truth},
     serve_settings::{Role, ServeOptions, ServeSettings, openfaas_truth},
     usage::Mistakes,
 };
@@ -48,10 +47,6 @@ pub(crate) struct GatewaySettings {
     #[command(flatten)]
     #[serde(flatten)]
     serve: ServeSettings,
-    /// What the file has that is none of the above.
-    #[arg(skip)]
-    #[serde(flatten)]
-    unknown: BTreeMap<String, toml::Value>,
 }
 
 /// The same, checked.
@@ -75,8 +70,8 @@ impl GatewayConfig {
         file: Option<&Path>,
         environment: Environment<'_>,
     ) -> Result<Self, Mistakes> {
-        let file = file.map_or_else(|| Ok(GatewaySettings::default()), read_file)?;
-        let mut mistakes = unknown_settings(&file.unknown);
+        let (file, mut mistakes) =
+            file.map_or_else(|| Ok(Default::default()), read_file::<GatewaySettings>)?;
         let config = flags.or(file).check(environment, &mut mistakes);
         Mistakes::check(mistakes)?;
         config.ok_or_else(|| Mistakes::from("there is no provider".to_owned()))
@@ -94,7 +89,6 @@ impl GatewaySettings {
             max_idle_connections: self.max_idle_connections.or(file.max_idle_connections),
             logs_provider_url: self.logs_provider_url.or(file.logs_provider_url),
             serve: self.serve.or(file.serve),
-            unknown: BTreeMap::new(),
         }
     }
 

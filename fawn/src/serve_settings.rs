@@ -205,7 +205,8 @@ fn listen(
 fn address(name: &str, text: &str, mistakes: &mut Vec<String>) -> SocketAddr {
     text.parse().unwrap_or_else(|_| {
         mistakes.push(format!(
-            "{name} {text:?} is not an address with a port, such as 127.0.0.1:8080 or 0.0.0.0:8080"
+            "{name} {text:?} is not an IP address with a port, such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080; \
+             names are not looked up"
         ));
         SocketAddr::from(([127, 0, 0, 1], 0))
     })

@@ -178,3 +178,24 @@ fn logs_are_bounded_and_read_where_the_operator_says() {
     let refused = load_for(Role::NODE, &flag, None, &[]).unwrap_err();
     assert!(refused.contains("logs-provider-url") && refused.contains("fawn gateway"), "{refused}");
 }
+
+#[test]
+fn a_key_that_is_no_setting_is_told_with_its_line_and_what_may_be_meant() {
+    let file = "listen = \"127.0.0.1:1\"\n\n# the log\nlogs-format = \"json\"\nregistry-miror = []\n\n[colour]\nred = 1\n";
+    let message = load(&[], Some(file), &[]).unwrap_err();
+    for part in [
+        "line 4 of the configuration file has \"logs-format\", which is no setting: log-format may be meant",
+        "line 5 of the configuration file has \"registry-miror\", which is no setting: registry-mirror may be meant",
+        "line 7 of the configuration file has \"colour\", which is no setting\n",
+    ] {
+        assert!(format!("{message}\n").contains(part), "{part} is not in {message}");
+    }
+}
+
+#[test]
+fn a_name_is_not_listened_on() {
+    let message = load(&["--listen=localhost:8080"], None, &[]).unwrap_err();
+    assert!(
+        message.contains("\"localhost:8080\" is not an IP address") && message.contains("127.0.0.1:8080")
+    );
+}

@@ -33,9 +33,9 @@ fn wanted(query: &Parameters) -> Result<LogQuery> {
         tail.parse::<i64>().map_err(|_| invalid(&format!("tail {tail:?} is not a whole number")))
     });
     let since = given("since").map(|since| {
-        since
-            .parse::<Timestamp>()
-            .map_err(|_| invalid(&format!("since {since:?} is not a time as of RFC 3339")))
+        since.parse::<Timestamp>().map_err(|_| {
+            invalid(&format!("since {since:?} is no time of RFC 3339, such as 2026-01-31T12:00:00Z"))
+        })
     });
     Ok(LogQuery {
         function: function_name(name, namespace_of(query))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use runtime_api::{Error, Result, SecretName, SecretValue};
+use runtime_api::{DEFAULT_NAMESPACE, Error, Result, SecretName, SecretValue};
 use runtime_store::Vault;
 use runtime_wasm::{SecretFiles, Secrets};
 
@@ -76,10 +76,12 @@ impl KnownSecrets {
         let readable = self.readable.all();
         let missing = wanted.into_iter().find(|name| !readable.contains_key(name));
         let Some(missing) = missing else { return Ok(()) };
-        let mut text = format!("unable to find secret: {}", missing.name());
-        if self.exists(missing) {
-            text.push_str(" (its record cannot be read: update it)");
-        }
+        let text = match self.exists(missing) {
+            true => {
+                format!("unable to find secret: {} (its record cannot be read: update it)", missing.name())
+            }
+            false => missing_secret(missing),
+        };
         Err(Error::invalid("no-such-secret", text))
     }
 
@@ -170,8 +172,16 @@ impl Inner {
         if self.secrets.exists(name) {
             return Ok(());
         }
-        Err(Error::NotFound(format!("unable to find secret: {}", name.name())))
+        Err(Error::NotFound(missing_secret(name)))
     }
+}
+
+/// In the words of `OpenFaaS`, and what to do.
+fn missing_secret(name: &SecretName) -> String {
+    let (name, namespace) = (name.name(), name.namespace());
+    let place =
+        if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" --namespace {namespace}") };
+    format!("unable to find secret: {name}; it is made with: faas-cli secret create {name}{place}")
 }
 
 /// How a secret is called in the store: neither part has a slash, and both may have dots.

@@ -20,6 +20,8 @@ use crate::{Error, Result, Store, write_atomically};
 const SECRETS: &str = "secrets";
 
 const KEY_BYTES: usize = 32;
+const MAKE_KEY: &str =
+    "make one where there are no secrets yet: head -c 32 /dev/urandom > FILE; chmod 600 FILE";
 const NONCE_BYTES: usize = 24;
 
 /// The layout of a value at rest: version, nonce, then what XChaCha20-Poly1305 makes of the value.
@@ -42,7 +44,10 @@ impl Vault {
     pub fn open(store: Store, key_file: &Path) -> Result<Self> {
         match read_key(key_file)? {
             Some(key) => Ok(Self::with(store, &key)),
-            None => Err(unusable(key_file, "there is no such file; put the key for the secrets there")),
+            None => Err(unusable(
+                key_file,
+                &format!("there is no such file; put the key of the secrets there, or {MAKE_KEY}"),
+            )),
         }
     }
 
@@ -183,7 +188,13 @@ fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; KEY_BYTES]>>> {
     file.take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(failed)?;
     match <[u8; KEY_BYTES]>::try_from(key.as_slice()) {
         Ok(key) => Ok(Some(Zeroizing::new(key))),
-        Err(_) => Err(unusable(path, "it is not a key of 32 bytes; restore it from a backup")),
+        Err(_) => {
+            let has = if key.len() > KEY_BYTES { "more".to_owned() } else { key.len().to_string() };
+            let problem = format!(
+                "a key has {KEY_BYTES} bytes, and it has {has}; restore it from a backup, or {MAKE_KEY}"
+            );
+            Err(unusable(path, &problem))
+        }
     }
 }
 
@@ -306,8 +317,10 @@ mod tests {
         for (bytes, mode, expected) in [
             (&[7; 32][..], 0o640, "chmod 600"),
             (&[7; 32], 0o604, "chmod 600"),
-            (&[7; 31], 0o600, "32 bytes"),
-            (&[7; 33], 0o600, "32 bytes"),
+            (&[7; 31], 0o600, "a key has 32 bytes, and it has 31; restore it"),
+            (&[7; 33], 0o600, "and it has more"),
+            (&[], 0o600, "and it has 0; restore it from a backup, or make one"),
+            (&[7; 31], 0o600, "head -c 32 /dev/urandom > FILE"),
         ] {
             write(&key, bytes, mode);
             for made in [false, true] {

@@ -60,4 +60,6 @@ async fn what_cannot_be_told_is_refused() {
         let (told, told_code, _) = answer.error();
         assert_eq!((told, told_code), (status, code), "{query}");
     }
+    let answer = api.get("/system/logs?name=f&since=5m").await;
+    assert!(answer.body.contains("\"5m\" is no time of RFC 3339, such as 2026-"), "{}", answer.body);
 }

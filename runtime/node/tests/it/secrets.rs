@@ -38,8 +38,12 @@ async fn the_next_call_sees_what_a_secret_has_become() {
     let refused = running.deploy_with("reader", "token").await.unwrap_err();
     assert_eq!(
         (refused.code(), refused.to_string().as_str()),
-        ("no-such-secret", "unable to find secret: token")
+        ("no-such-secret", "unable to find secret: token; it is made with: faas-cli secret create token")
     );
+    node.create_namespace(namespace("staff")).await.unwrap();
+    let unknown = SecretName::new("token", "staff").unwrap();
+    let refused = node.update_secret(&unknown, value("x")).await.unwrap_err().to_string();
+    assert!(refused.ends_with("faas-cli secret create token --namespace staff"), "{refused}");
     node.create_secret(&secret("token"), value(VALUE)).await.unwrap();
     running.deploy_with("reader", "token").await.unwrap();
     running.deploy("stranger", guests::SECRET).await;
