@@ -7,6 +7,7 @@
 mod ends;
 mod files;
 mod line;
+mod rates;
 mod reader;
 mod writer;
 
@@ -33,6 +34,7 @@ use self::{
     ends::Ends,
     files::Files,
     line::Scribe,
+    rates::Rates,
     reader::{Placed, Reader, Wanted},
     writer::{SAY_EVERY, Writer},
 };
@@ -108,6 +110,7 @@ impl Logs {
             queue: queue.clone(),
             files: files.clone(),
             scribe: Scribe::new(node),
+            rates: Rates::default(),
             settled: settle,
             lost: Seldom::new(SAY_EVERY),
         };

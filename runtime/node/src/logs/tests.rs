@@ -188,6 +188,25 @@ async fn a_flood_costs_no_neighbour_a_line() {
 }
 
 #[tokio::test]
+async fn who_writes_too_fast_loses_lines_and_the_log_says_where() {
+    let kept = Kept::new();
+    let (log, began) = (kept.writes("f"), std::time::Instant::now());
+    for _ in 0..60 {
+        (0..50).for_each(|_| say(&log, "x".repeat(1000)));
+        kept.logs.settle().await;
+    }
+    say(&kept.writes("quiet"), "not too fast");
+    let lines = kept.texts(query("f")).await;
+    let seconds = 1 + usize::try_from(began.elapsed().as_secs()).unwrap();
+    let written = lines.iter().map(String::len).sum::<usize>();
+    let rate = rates::BYTES_PER_SECOND as usize;
+    assert!((rate..(4 + seconds) * rate).contains(&written), "{written} bytes in {seconds} s");
+    let gaps = lines.iter().filter(|line| line.ends_with("were written for some seconds")).count();
+    assert!((1..=seconds).contains(&gaps), "{gaps} in {seconds} s");
+    assert_eq!(kept.texts(query("quiet")).await, ["not too fast"]);
+}
+
+#[tokio::test]
 async fn readers_are_bounded_and_give_their_places_back() {
     let kept = Kept::new();
     let follow = || kept.logs.read(LogQuery { follow: true, ..query("f") }, true);

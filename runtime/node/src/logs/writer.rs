@@ -6,12 +6,13 @@ use std::{
 };
 
 use runtime_process::Seldom;
-use runtime_wasm::{FunctionLog, LogQueue};
+use runtime_wasm::{FunctionLog, LogEntry, LogEvent, LogQueue};
 use tokio::sync::watch;
 
 use super::{
     files::{CHUNK_BYTES, Files},
     line::Scribe,
+    rates::Rates,
 };
 
 /// Between two rounds of writing, so that under load a round has many lines. Those who follow see lines that late.
@@ -20,10 +21,15 @@ const REST: Duration = Duration::from_millis(20);
 /// How often it is said that lines are lost, whatever their number and that of functions.
 pub(crate) const SAY_EVERY: Duration = Duration::from_mins(1);
 
+/// Where a gap begins; where it ends, a line tells how large it is.
+const TOO_FAST: &str =
+    "lines are left out from here: more than 256 KiB a second were written for some seconds";
+
 pub(crate) struct Writer {
     pub(crate) queue: LogQueue,
     pub(crate) files: Arc<Mutex<Files>>,
     pub(crate) scribe: Scribe,
+    pub(crate) rates: Rates,
     /// The last of [`LogQueue::ask`]'s answers that is written.
     pub(crate) settled: watch::Sender<u64>,
     /// Lines that could not be written.
@@ -46,19 +52,35 @@ impl Writer {
     }
 
     fn write(&mut self, log: &FunctionLog) {
-        let (entries, dropped) = log.take();
+        let (now, function, (entries, dropped)) = (Instant::now(), log.function(), log.take());
+        let mut rate = self.rates.take(function, now);
         let mut lines = String::new();
+        if let Some(left_out) = rate.resume(now) {
+            self.scribe.write_dropped(&mut lines, left_out);
+        }
         for entry in &entries {
+            if rate.is_over() {
+                rate.leave_out(1);
+                continue;
+            }
             let before = lines.len();
             self.scribe.write(&mut lines, entry, log.style());
+            if !rate.admits(lines.len() - before, now) {
+                lines.truncate(before);
+                let told = LogEntry { at: entry.at, event: LogEvent::Failed(TOO_FAST.into()) };
+                self.scribe.write(&mut lines, &told, log.style());
+            }
             if lines.len() > CHUNK_BYTES {
                 self.append(log, lines.get(..before).unwrap_or_default());
                 lines.drain(..before);
             }
         }
-        if dropped > 0 {
-            self.scribe.write_dropped(&mut lines, dropped);
+        match dropped {
+            0 => {}
+            dropped if rate.is_over() => rate.leave_out(dropped),
+            dropped => self.scribe.write_dropped(&mut lines, dropped),
         }
+        self.rates.put(function, rate, now);
         self.append(log, &lines);
     }
 
