@@ -147,7 +147,7 @@ impl Inner {
     /// Goes on with a promised deployment that a restart, or a newer one that was rejected, interrupted.
     pub(crate) fn resume(self: &Arc<Self>, name: &FunctionName) {
         let Some(spec) = self.promised(name) else { return };
-        let checked = match self.rules.check(spec) {
+        let checked = match self.rules.read(spec) {
             Ok(checked) => checked,
             Err(error) => {
                 tracing::error!(function = %name, %error, "the deployment cannot go on");
@@ -291,6 +291,7 @@ impl Inner {
         }
         let module = compiled?;
         module.check_memory(checked.memory_bytes())?;
+        checked.check_mode(module.world)?;
         let revision = Revision {
             spec: checked.spec.clone(),
             artifact,
@@ -298,7 +299,7 @@ impl Inner {
             world: module.world,
             memory_bytes: module.memory_bytes,
         };
-        let pool = self.pool(&checked, &revision)?;
+        let pool = self.pool(&checked, &revision);
         job.set_stage("loading".into());
         pool.warm().await?;
         Ok(Prepared { revision, pool })

@@ -204,12 +204,12 @@ impl Inner {
 
     /// A function as the store has it. One that this node can no longer run or deploy is kept, and says so.
     fn take_up(&self, name: FunctionName, mut record: Record) -> Entry {
-        if let Some(Err(error)) = record.pending.clone().map(|spec| self.rules.check(spec)) {
+        if let Some(Err(error)) = record.pending.clone().map(|spec| self.rules.read(spec)) {
             record.failure = Some(error.to_string());
         }
         let pool = record.serving.as_ref().map(|revision| {
-            let checked = self.rules.check(revision.spec.clone())?;
-            self.pool(&checked, revision)
+            let checked = self.rules.read(revision.spec.clone())?;
+            Ok::<_, Error>(self.pool(&checked, revision))
         });
         match pool.transpose() {
             Ok(pool) => Entry::new(name, record, pool),
@@ -221,11 +221,11 @@ impl Inner {
         }
     }
 
-    pub(crate) fn pool(&self, checked: &CheckedSpec, revision: &Revision) -> Result<Arc<InstancePool>> {
+    pub(crate) fn pool(&self, checked: &CheckedSpec, revision: &Revision) -> Arc<InstancePool> {
         let mut artifact = revision.artifact.clone();
         artifact.path = self.artifacts.module_path(&artifact.digest);
         let secrets = self.secrets.files(checked);
-        let settings = Settings { secrets, ..checked.settings(&artifact, revision.world)? };
+        let settings = Settings { secrets, ..checked.settings(&artifact) };
         let log = self.logs.of(&checked.name, checked.log_style());
         let module = CompiledModule { artifact, world: revision.world, memory_bytes: revision.memory_bytes };
         let pool = InstancePool::new(
@@ -235,7 +235,7 @@ impl Inner {
             settings,
             self.tasks.clone(),
         );
-        Ok(Arc::new(pool.with_log(log)))
+        Arc::new(pool.with_log(log))
     }
 
     /// Checks the machine code of every function once, then sweeps now and then. A sweep is not broken off, so that

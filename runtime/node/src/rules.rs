@@ -69,17 +69,33 @@ pub(crate) struct CheckedSpec {
 }
 
 impl NodeRules {
-    /// Checks all that the spec alone tells, before the image is there.
+    /// Checks all that the spec of a deploy tells alone, before the image is there.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names the field and what to do.
     pub(crate) fn check(&self, spec: FunctionSpec) -> Result<CheckedSpec> {
-        let name = spec.name()?;
         spec.image()?;
         refuse_misspelt(&spec)?;
         refuse_unsupported(&spec)?;
+        let named = spec.secrets.len();
+        if named > MAX_SECRETS {
+            let text =
+                format!("the function names {named} secrets: at most {MAX_SECRETS} can be given to it");
+            return Err(Error::invalid("too-many-secrets", text));
+        }
+        self.read(spec)
+    }
+
+    /// What a spec asks for that was accepted, maybe by an earlier version, whose rules were others: no more is wanted of
+    /// it than that it can be run.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) fn read(&self, spec: FunctionSpec) -> Result<CheckedSpec> {
+        let name = spec.name()?;
         let access = Access::of(&spec, &name)?;
         access.check(self.asks_credentials)?;
+        check_environment(&spec)?;
         check_content_type(&spec)?;
         let memory_bytes = spec.memory_limit()?.map_or(DEFAULT_MEMORY_BYTES, |limit| limit.0);
         if memory_bytes > MAX_MEMORY_BYTES {
@@ -126,11 +142,6 @@ impl NodeRules {
 }
 
 fn secrets(function: &FunctionName, names: &[String]) -> Result<Vec<SecretName>> {
-    if names.len() > MAX_SECRETS {
-        let text =
-            format!("the function names {} secrets: at most {MAX_SECRETS} can be given to it", names.len());
-        return Err(Error::invalid("too-many-secrets", text));
-    }
     let named = names.iter().map(|name| SecretName::new(name, function.namespace()));
     let once: BTreeSet<SecretName> = named.collect::<Result<_>>()?;
     Ok(once.into_iter().collect())
@@ -177,6 +188,10 @@ fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
             return refuse(&format!("environment variable {variable}"), "remove it");
         }
     }
+    Ok(())
+}
+
+fn check_environment(spec: &FunctionSpec) -> Result<()> {
     let unusable = |(name, value): &(&String, &String)| {
         name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
     };
@@ -217,14 +232,10 @@ impl CheckedSpec {
     }
 
     /// How the engine is to run the module.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the watchdog mode that is asked for does not fit the module.
-    pub(crate) fn settings(&self, artifact: &Artifact, world: World) -> Result<Settings> {
-        self.check_mode(world)?;
+    pub(crate) fn settings(&self, artifact: &Artifact) -> Settings {
         let env = &self.spec.env_vars;
         let process = self.process();
-        Ok(Settings {
+        Settings {
             function: self.name.clone(),
             limits: self.limits.clone(),
             timeout: self.timeout,
@@ -244,7 +255,7 @@ impl CheckedSpec {
                 content_type: env.get("content_type").filter(|kind| !kind.is_empty()).cloned(),
                 max_output_bytes: MAX_OUTPUT_BYTES,
             },
-        })
+        }
     }
 
     fn process(&self) -> Option<&str> {
@@ -262,7 +273,11 @@ impl CheckedSpec {
         env.into_iter().collect()
     }
 
-    fn check_mode(&self, world: World) -> Result<()> {
+    /// Refuses a watchdog mode that does not fit the module.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that says what to do.
+    pub(crate) fn check_mode(&self, world: World) -> Result<()> {
         let mode = self.spec.env_vars.get("mode").map_or("", String::as_str);
         match (mode, world) {
             ("", _) | ("http", World::Http) => Ok(()),
@@ -315,7 +330,7 @@ mod tests {
     }
 
     fn settings(json: &str) -> Settings {
-        rules().check(spec(json)).unwrap().settings(&artifact(), World::CoreCommand).unwrap()
+        rules().check(spec(json)).unwrap().settings(&artifact())
     }
 
     #[test]
@@ -433,7 +448,7 @@ mod tests {
             [("afterburn", World::Http), ("streaming", World::CoreCommand), ("http", World::Command)]
         {
             let checked = rules().check(spec(&format!(r#","envVars":{{"mode":"{mode}"}}"#))).unwrap();
-            assert!(checked.settings(&artifact(), world).unwrap_err().to_string().contains(mode));
+            assert!(checked.check_mode(world).unwrap_err().to_string().contains(mode));
         }
     }
 }

@@ -433,9 +433,35 @@ async fn a_node_that_shuts_down_takes_no_deployment() {
 }
 
 #[tokio::test]
-async fn a_promised_deployment_that_is_no_longer_allowed_says_so() {
+async fn what_an_earlier_version_accepted_goes_on() {
     let machine = Machine::new();
-    let pending = r#"{"service":"old","image":"a/b","annotations":{"faas.net/async":"true"}}"#;
+    let running = machine.start();
+    running.deploy("hello", guests::HELLO_HTTP).await;
+    running.stop().await;
+    // As if rules of today had come after it was deployed.
+    let store = Store::open(machine.folder.path()).unwrap();
+    let record = store.get("functions", "hello.openfaas-fn").unwrap().unwrap();
+    store.close().await.unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let spec = &mut record["serving"]["spec"];
+    spec["annotations"] = serde_json::json!({ "dev.fawn.egres": "none", "faas.net/async": "true" });
+    spec["envVars"] = serde_json::json!({ "mode": "afterburn", "jwt_auth": "true" });
+    machine.record("hello.openfaas-fn", &record.to_string()).await;
+
+    let running = machine.start();
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+    let status = running.node.status(&name("hello")).await.unwrap();
+    assert_eq!(status.deployment.phase, Phase::Ready, "{}", status.deployment.reason);
+    let image = status.spec.image.clone();
+    let spec = FunctionSpec { service: "hello".into(), image, ..status.spec };
+    assert!(running.node.update(spec).await.is_err(), "a deploy of the same is refused");
+    assert_eq!(running.call("hello").await.unwrap(), "Hello from Fawn\n");
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_any_more_is_kept_and_says_so() {
+    let machine = Machine::new();
+    let pending = r#"{"service":"old","image":"a/b","annotations":{"dev.fawn.egress":"not a policy!"}}"#;
     let record = format!(
         r#"{{"created_at":"2026-01-01T00:00:00Z","replicas":1,"serving":null,"pending":{pending},"failure":null}}"#
     );
@@ -443,9 +469,9 @@ async fn a_promised_deployment_that_is_no_longer_allowed_says_so() {
     let running = machine.start();
     let status = running.node.status(&name("old")).await.unwrap();
     assert_eq!((status.deployment.phase, status.available_replicas), (Phase::Failed, 0));
-    assert!(status.deployment.reason.contains("faas.net/async"), "{}", status.deployment.reason);
+    assert!(status.deployment.reason.contains("dev.fawn.egress"), "{}", status.deployment.reason);
     let error = running.call("old").await.unwrap_err();
-    assert!(error.to_string().contains("faas.net/async"), "{error}");
+    assert!(error.to_string().contains("dev.fawn.egress"), "{error}");
 }
 
 #[tokio::test]
