@@ -2,7 +2,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gateway_server::Gateway;
+use gateway_server::{Gateway, ScaleFromZero};
 use http::HeaderValue;
 use prometheus::Registry;
 use runtime_http::{HttpProvider, HttpProviderConfig};
@@ -70,7 +70,10 @@ async fn serve(config: &GatewayConfig, shutdown: CancellationToken) -> Result<()
         version: node::version(),
         shutdown: shutdown.clone(),
         control: Handle::current(),
-        scale_from_zero: config.scale_from_zero.then_some(config.upstream_timeout),
+        scale_from_zero: config.scale_from_zero.then(|| ScaleFromZero {
+            patience: config.upstream_timeout,
+            introduction: provider.introduction(),
+        }),
         logs_server: config.logs_server.clone(),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(provider), &Registry::new())?;

@@ -23,13 +23,22 @@ const LONGEST: Duration = Duration::from_secs(100);
 /// Functions that are remembered, before those are forgotten that no call is waiting for.
 const MOST_REMEMBERED: usize = 4096;
 
+/// How functions at zero replicas are woken.
+#[derive(Clone, Debug)]
+pub struct ScaleFromZero {
+    /// How long a call may wait for that, at most 100 s.
+    pub patience: Duration,
+    /// Whether the provider wakes functions itself: shared with whoever else wants to know who it is.
+    pub introduction: Arc<Introduction>,
+}
+
 /// Wakes a function that is at zero replicas, once for all calls that wait for it.
 ///
 /// Nothing to do, but for asking now and then who the provider is, where that wakes functions itself.
 pub(crate) struct Activator {
     /// How long a call may wait.
     patience: Duration,
-    introduction: Introduction,
+    introduction: Arc<Introduction>,
     functions: Mutex<HashMap<FunctionName, Arc<Turn<Option<Seen>>>>>,
 }
 
@@ -49,9 +58,8 @@ impl Seen {
 }
 
 impl Activator {
-    pub(crate) fn new(patience: Duration) -> Self {
-        let patience = patience.min(LONGEST);
-        Self { patience, introduction: Introduction::default(), functions: Mutex::default() }
+    pub(crate) fn new(ScaleFromZero { patience, introduction }: ScaleFromZero) -> Self {
+        Self { patience: patience.min(LONGEST), introduction, functions: Mutex::default() }
     }
 
     /// Returns once the function has a replica that is ready, or has had its time: then the provider says what there is

@@ -3,7 +3,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::Router;
@@ -18,8 +18,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
 
 use crate::{
-    CallBody, MetricsEndpoint, activator::Activator, functions, logs::LogsServer, metrics::Metrics,
-    routes::Backend,
+    CallBody, MetricsEndpoint, ScaleFromZero, activator::Activator, functions, logs::LogsServer,
+    metrics::Metrics, routes::Backend,
 };
 
 /// Which gateway answered (`OpenFaaS`).
@@ -36,9 +36,8 @@ pub struct Config {
     pub shutdown: CancellationToken,
     /// Where requests for `/system` and `/ui` are answered, so that no call waits for an upload or a long list.
     pub control: Handle,
-    /// How long a call may wait until its function is woken that is at zero replicas, at most 100 s; `None` where the
-    /// provider is known to wake functions itself, or nobody is to.
-    pub scale_from_zero: Option<Duration>,
+    /// How functions at zero replicas are woken; `None` where the provider is known to do it itself, or nobody is to.
+    pub scale_from_zero: Option<ScaleFromZero>,
     /// Another server that logs are read from, by its URL (`OpenFaaS` `logs_provider_url`); `None` means the provider.
     /// The process must have a default provider of rustls for it.
     pub logs_server: Option<String>,

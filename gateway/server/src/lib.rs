@@ -15,6 +15,7 @@ mod openapi;
 mod routes;
 mod scale_policy;
 
+pub use activator::ScaleFromZero;
 pub use gateway::{Config, Gateway, GatewayService};
 pub use invoke::CallBody;
 pub use metrics_endpoint::MetricsEndpoint;

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -59,7 +59,7 @@ pub struct HttpProviderConfig {
 pub struct HttpProvider {
     wire: Wire,
     call_timeout: Duration,
-    introduction: Introduction,
+    introduction: Arc<Introduction>,
 }
 
 /// Marks an answer to a call, among its extensions, that may be somebody else's provider's own: it failed, and nothing
@@ -74,7 +74,12 @@ impl HttpProvider {
     /// `Invalid` when the credentials cannot be sent.
     pub fn new(config: HttpProviderConfig) -> Result<Self> {
         let call_timeout = config.call_timeout;
-        Ok(Self { wire: Wire::new(config)?, call_timeout, introduction: Introduction::default() })
+        Ok(Self { wire: Wire::new(config)?, call_timeout, introduction: Arc::default() })
+    }
+
+    /// Whether it is ours, as far as that is known: who asks by this also asks for it.
+    pub fn introduction(&self) -> Arc<Introduction> {
+        self.introduction.clone()
     }
 
     /// A change, whose answer says nothing more.

@@ -13,12 +13,13 @@ const BELIEVED: Duration = Duration::from_secs(30);
 const SHARED: Duration = Duration::from_secs(1);
 
 /// Whether a provider is ours, as it says itself, asked once for all who want to know and again now and then.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Introduction {
     said: RwLock<Option<Said>>,
     turn: Turn<()>,
 }
 
+#[derive(Debug)]
 struct Said {
     until: Instant,
     /// Or why it could not be asked.

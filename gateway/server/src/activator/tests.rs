@@ -4,6 +4,10 @@ use runtime_testing::FakeProvider;
 
 use super::*;
 
+fn activator(patience: Duration) -> Activator {
+    Activator::new(ScaleFromZero { patience, introduction: Arc::default() })
+}
+
 fn name(function: &str) -> FunctionName {
     FunctionName::parse(function).unwrap()
 }
@@ -18,14 +22,14 @@ async fn a_function_at_zero_is_scaled_to_what_it_wants() {
             label.map(|label| ("com.openfaas.scale.min".into(), label.to_owned())).into_iter().collect();
         fake.update(spec.clone()).await.unwrap();
         fake.scale(&name("f"), 0).await.unwrap();
-        Activator::new(LONGEST).wake(&*fake, &name("f")).await.unwrap();
+        activator(LONGEST).wake(&*fake, &name("f")).await.unwrap();
         assert_eq!(fake.status(&name("f")).await.unwrap().replicas, replicas, "{label:?}");
     }
 }
 
 #[tokio::test]
 async fn an_unknown_function_is_not_found_and_a_provider_that_is_away_is_said_to_be() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     let code = async || activator.wake(&*fake, &name("none")).await.unwrap_err().code().to_owned();
     assert_eq!(code().await, "not-found");
     fake.fail_next(Error::unreachable("away", "x"));
@@ -34,7 +38,7 @@ async fn an_unknown_function_is_not_found_and_a_provider_that_is_away_is_said_to
 
 #[tokio::test(start_paused = true)]
 async fn trying_to_scale_ends_after_twenty_times() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     fake.add("f");
     fake.scale(&name("f"), 0).await.unwrap();
     activator.wake(&*fake, &name("f")).await.unwrap();
@@ -53,7 +57,7 @@ async fn trying_to_scale_ends_after_twenty_times() {
 
 #[tokio::test(start_paused = true)]
 async fn all_that_wait_for_one_function_look_once() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     fake.add("f");
     let function = name("f");
     let calls = || join_all((0..100).map(|_| activator.wake(&*fake, &function)));
@@ -68,7 +72,7 @@ async fn all_that_wait_for_one_function_look_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_for_a_replica_and_not_for_ever() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(Duration::from_secs(5)));
+    let (fake, activator) = (FakeProvider::new(), activator(Duration::from_secs(5)));
     fake.add("f");
     fake.set_available("f", 0);
     let (function, began) = (name("f"), Instant::now());
@@ -89,7 +93,7 @@ async fn a_call_waits_for_a_replica_and_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_gives_up_leaves_the_turn_to_the_next() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     fake.add("f");
     fake.set_available("f", 0);
     let function = name("f");
@@ -105,7 +109,7 @@ async fn whoever_gives_up_leaves_the_turn_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn those_who_waited_share_what_was_refused() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     fake.add("f");
     fake.set_available("f", 0);
     let function = name("f");
@@ -124,7 +128,7 @@ async fn those_who_waited_share_what_was_refused() {
 
 #[tokio::test]
 async fn a_provider_that_does_not_say_who_it_is_has_its_functions_woken() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     fake.add("f");
     fake.fail_next(Error::unavailable("its info is broken", "x"));
     activator.wake(&*fake, &name("f")).await.unwrap();
@@ -133,7 +137,7 @@ async fn a_provider_that_does_not_say_who_it_is_has_its_functions_woken() {
 
 #[tokio::test]
 async fn a_provider_that_wakes_functions_itself_is_left_alone() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     fake.add_detail(ProviderInfo::WAKES_FUNCTIONS, "yes");
     activator.wake(&*fake, &name("none")).await.unwrap();
     assert_eq!(fake.status_asked(), 0);
@@ -141,7 +145,7 @@ async fn a_provider_that_wakes_functions_itself_is_left_alone() {
 
 #[tokio::test]
 async fn what_is_remembered_is_bounded() {
-    let (fake, activator) = (FakeProvider::new(), Activator::new(LONGEST));
+    let (fake, activator) = (FakeProvider::new(), activator(LONGEST));
     for number in 0..MOST_REMEMBERED + 10 {
         assert!(activator.wake(&*fake, &name(&format!("f{number}"))).await.is_err());
     }

@@ -1,5 +1,10 @@
 //! The client in front of providers that are not ours.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -39,6 +44,25 @@ async fn a_status_as_the_sdk_sends_it_is_read() {
     assert_eq!(provider.namespaces().await.unwrap(), ["dev", "openfaas-fn"]);
     assert_eq!(provider.secrets("dev").await.unwrap(), [SecretName::new("s", "dev").unwrap()]);
     assert!(!provider.info().await.unwrap().wakes_functions());
+}
+
+#[tokio::test]
+async fn who_it_is_is_asked_once_for_all_who_want_to_know() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let provider = foreign(move |request| match request.uri().path() {
+        "/system/info" => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            answer(200, r#"{"provider":"faasd-ce","version":{"sha":"x","release":"1"},"orchestration":"x"}"#)
+        }
+        _ => answer(503, "no endpoints"),
+    });
+    // A gateway asks before a call, and an answer that failed is the provider's own or not.
+    assert!(!provider.introduction().is_ours(&*provider).await.unwrap());
+    let request = Request::get("/").body(empty()).unwrap();
+    let response = provider.invoke(call("f", request)).await.unwrap();
+    assert!(response.extensions().get::<Unattributed>().is_some());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
