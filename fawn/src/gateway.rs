@@ -18,6 +18,9 @@ use crate::{
     serving::{self, Listeners, MetricsPort},
 };
 
+/// Besides those that serve calls: what answers `/system`, and what tells numbers.
+const OTHER_RUNTIMES: usize = 2;
+
 /// Run a gateway alone, in front of a node or any provider of OpenFaaS
 ///
 /// What it asks users for, it also shows to the provider, unless --provider-credentials says otherwise. On the machine
@@ -61,6 +64,7 @@ async fn serve(config: &GatewayConfig, shutdown: CancellationToken) -> Result<()
         credentials: for_provider.map(Into::into),
         call_timeout: config.upstream_timeout,
         max_idle_connections: config.max_idle_connections,
+        runtimes: options.serve_threads.saturating_add(OTHER_RUNTIMES),
         user_agent: HeaderValue::from_static(concat!("fawn-gateway/", env!("CARGO_PKG_VERSION"))),
     })?;
     let user = credentials.as_ref().map(|credentials| credentials.user.clone());

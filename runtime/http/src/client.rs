@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -47,8 +47,10 @@ pub struct HttpProviderConfig {
     pub credentials: Option<Credentials>,
     /// How long a call may take, answer and all, and a change of what is deployed (`OpenFaaS`: `upstream_timeout`).
     pub call_timeout: Duration,
-    /// How many connections are kept that nobody uses.
+    /// How many connections are kept that nobody uses, in all.
     pub max_idle_connections: usize,
+    /// How many runtimes it is called from: each has connections of its own, and those beyond share some.
+    pub runtimes: NonZeroUsize,
     /// What `User-Agent` says where the client of a call sent none.
     pub user_agent: HeaderValue,
 }

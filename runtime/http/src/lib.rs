@@ -22,6 +22,7 @@ mod logs;
 mod metrics;
 mod namespaces;
 mod peer;
+mod pools;
 mod provider_url;
 mod query;
 mod request_body;

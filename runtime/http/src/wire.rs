@@ -5,46 +5,27 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{self, Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy;
 use runtime_api::{Body, Error, Result, empty, full};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{HttpProviderConfig, ProviderUrl, answers};
-
-/// Machines that are up answer within one retransmission (`OpenFaaS`).
-const CONNECT_TIME: Duration = Duration::from_secs(3);
-/// Providers of the `OpenFaaS` SDK close connections that nobody has used for ten seconds.
-const IDLE_TIME: Duration = Duration::from_secs(5);
-/// Those of a function's answer, at most 100, and those that servers add.
-const MAX_HEADERS: usize = 128;
+use crate::{HttpProviderConfig, ProviderUrl, answers, pools::Pools};
 
 /// Connections to a provider, and how to be let in.
 pub(crate) struct Wire {
     url: ProviderUrl,
-    http: Client<HttpConnector, Body>,
+    pools: Pools,
     authorization: Option<HeaderValue>,
     user_agent: HeaderValue,
 }
 
 impl Wire {
     pub(crate) fn new(config: HttpProviderConfig) -> Result<Self> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIME));
-        connector.set_nodelay(true);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIME)
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(config.max_idle_connections)
-            .http1_max_headers(MAX_HEADERS)
-            .build(connector);
         let authorization = config.credentials.as_ref().map(|credentials| credentials.header());
         Ok(Self {
             url: config.url,
-            http,
+            pools: Pools::new(config.runtimes, config.max_idle_connections),
             authorization: authorization.transpose()?,
             user_agent: config.user_agent,
         })
@@ -93,7 +74,7 @@ impl Wire {
         deadline: Instant,
     ) -> Result<Response<Incoming>> {
         request.headers_mut().entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
-        match timeout_at(deadline, self.http.request(request)).await {
+        match timeout_at(deadline, self.pools.here().request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if is_senders_own(&error) => {
                 Err(Error::invalid("incomplete-body", "the request's body did not arrive"))

@@ -1,6 +1,6 @@
 //! Providers at the other end of a connection.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
@@ -65,6 +65,7 @@ pub(crate) fn client(address: SocketAddr, call_timeout: Duration) -> Arc<HttpPro
         credentials: Some(credentials()),
         call_timeout,
         max_idle_connections: 16,
+        runtimes: NonZeroUsize::MIN,
         user_agent: HeaderValue::from_static("fawn/test"),
     };
     Arc::new(HttpProvider::new(config).unwrap())

@@ -1,6 +1,7 @@
 //! A node at the other end of a connection.
 
 use std::{
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -34,6 +35,7 @@ fn across_the_wire(node: Node) -> Arc<HttpProvider> {
         credentials: Some(credentials),
         call_timeout: Duration::from_secs(60),
         max_idle_connections: 16,
+        runtimes: NonZeroUsize::MIN,
         user_agent: HeaderValue::from_static("fawn/test"),
     };
     Arc::new(HttpProvider::new(config).unwrap())
