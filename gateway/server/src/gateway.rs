@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use prometheus::Registry;
 use runtime_api::{CallId, Error, Provider, Result, VersionInfo};
-use runtime_http::{CALL_ID, Credentials, Gate, Peer, RequestBody, START_TIME, answer, call_id, check_head};
+use runtime_http::{CALL_ID, Credentials, Gate, Peer, START_TIME, TimedBody, answer, call_id, check_head};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
@@ -154,7 +154,7 @@ fn stamp(call_id: &CallId) -> (HeaderValue, HeaderValue) {
 }
 
 async fn answer_from(routes: Router, request: Request<Incoming>) -> Response<CallBody> {
-    let request = request.map(|incoming| RequestBody::new(incoming, Arc::default()));
+    let request = request.map(|incoming| TimedBody::of_request(incoming, Arc::default()));
     let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
     response.map(|body| CallBody::from(body.map_err(Into::into).boxed_unsync()))
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::{
-    CALL_ID, Credentials, Introduction, ProviderUrl,
+    CALL_ID, Credentials, Introduction, ProviderUrl, TimedBody,
     answers::{self, PROVIDER_ERROR},
     headers::strip_hop_by_hop,
     log_lines,
@@ -27,7 +27,6 @@ use crate::{
     routes::{DEPLOYMENT, PENDING, Removal, Scaling},
     secrets::{Listed, SecretBody},
     status::NO_SUCH_NAMESPACE,
-    until::Until,
     wire::Wire,
 };
 
@@ -189,7 +188,7 @@ impl Provider for HttpProvider {
         if !attributed {
             parts.extensions.insert(Unattributed);
         }
-        Ok(Response::from_parts(parts, Until::new(body, deadline).boxed_unsync()))
+        Ok(Response::from_parts(parts, TimedBody::of_answer(body, deadline).boxed_unsync()))
     }
 
     async fn namespaces(&self) -> Result<Vec<String>> {

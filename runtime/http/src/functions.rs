@@ -13,7 +13,7 @@ use runtime_api::{
 };
 use tokio::{select, sync::Notify};
 
-use crate::{RequestBody, answer, headers::forward_response, is_route_name, no_route};
+use crate::{TimedBody, answer, headers::forward_response, is_route_name, no_route};
 
 /// A request for `/function/NAME…`: the path after the name reaches the function byte for byte.
 pub struct FunctionCall {
@@ -44,7 +44,7 @@ impl FunctionCall {
             (empty(), None)
         } else {
             let stalled = Arc::new(Notify::new());
-            (RequestBody::new(incoming, Arc::clone(&stalled)).boxed_unsync(), Some(stalled))
+            (TimedBody::of_request(incoming, Arc::clone(&stalled)).boxed_unsync(), Some(stalled))
         };
         let request = Request::from_parts(parts, body);
         Ok(Self { invocation: Invocation { function, call_id, request }, stalled })

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
 
 use crate::{
-    CALL_ID, Credentials, FunctionCall, Gate, Peer, RequestBody, answer,
+    CALL_ID, Credentials, FunctionCall, Gate, Peer, TimedBody, answer,
     answers::PROVIDER_ERROR,
     call_id, check_head, forward_request,
     headers::FORWARDED_FOR,
@@ -149,7 +149,7 @@ impl Parts {
             return answer(&error, call_id);
         }
         let is_log = request.uri().path() == LOGS;
-        let request = request.map(|incoming| RequestBody::new(incoming, Arc::default()));
+        let request = request.map(|incoming| TimedBody::of_request(incoming, Arc::default()));
         let answering = AbortOnDropHandle::new(self.control.spawn(self.system.clone().oneshot(request)));
         match answering.await {
             Ok(Ok(response)) => {
