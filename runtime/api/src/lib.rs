@@ -31,4 +31,4 @@ pub use provider::{Deployed, Provider, ProviderInfo, StoredArtifact, VersionInfo
 pub use quantity::{CpuQuantity, MemoryQuantity};
 pub use secret::{MAX_SECRET_BYTES, SecretName, SecretValue};
 pub use spec::{BASIC_AUTH, BEARER_SECRET, FunctionSpec, Resources};
-pub use status::{Deployment, FunctionStatus, Phase};
+pub use status::{Deployment, FunctionStatus, FunctionUsage, Phase};

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Body, Digest, FunctionName, FunctionSpec, FunctionStatus, Invocation, LogQuery, LogStream, ModuleCommand,
-    Namespace, Response, Result, SecretName, SecretValue,
+    Body, Digest, FunctionName, FunctionSpec, FunctionStatus, FunctionUsage, Invocation, LogQuery, LogStream,
+    ModuleCommand, Namespace, Response, Result, SecretName, SecretValue,
 };
 
 /// A thing that runs functions: in this process, behind HTTP, or many nodes as one.
 ///
-/// One method for each route of the provider API (`OpenFaaS`), and no other.
+/// One method for each route of the provider API (`OpenFaaS`), one for what `usage` adds to a status, and no other.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Deploys a function that does not exist yet.
@@ -44,6 +44,12 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// `NotFound`.
     async fn status(&self, function: &FunctionName) -> Result<FunctionStatus>;
+
+    /// What the instances of one function use now, where that is known: what `?usage=1` asks for besides its status.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn usage(&self, function: &FunctionName) -> Result<Option<FunctionUsage>>;
 
     /// Asks for that many replicas; zero unloads the function's code until the next call.
     ///

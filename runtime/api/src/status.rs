@@ -23,6 +23,9 @@ pub struct FunctionStatus {
     pub available_replicas: u64,
     /// When the function was first deployed.
     pub created_at: Timestamp,
+    /// What its instances use now, where that is known and asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<FunctionUsage>,
     /// How its newest deployment fares (ours; clients of `OpenFaaS` ignore it).
     pub deployment: Deployment,
 }
@@ -43,6 +46,8 @@ struct Wire {
     #[serde(default)]
     created_at: Timestamp,
     #[serde(default)]
+    usage: Option<FunctionUsage>,
+    #[serde(default)]
     deployment: Option<Deployment>,
 }
 
@@ -55,9 +60,21 @@ impl From<Wire> for FunctionStatus {
             replicas: wire.replicas,
             available_replicas: wire.available_replicas,
             created_at: wire.created_at,
+            usage: wire.usage,
             deployment: wire.deployment.unwrap_or_else(|| Deployment::new(Phase::Ready)),
         }
     }
+}
+
+/// What all instances of a function use together (`OpenFaaS` FunctionUsage). What is not known is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionUsage {
+    /// Processor time, in thousandths of a core. Our node does not measure it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f64>,
+    /// Memory, in bytes.
+    pub total_memory_bytes: f64,
 }
 
 /// How a function's newest deployment fares.
@@ -139,6 +156,7 @@ mod tests {
             replicas: 0,
             available_replicas: 0,
             created_at: Timestamp::UNIX_EPOCH,
+            usage: None,
             deployment: Deployment::new(Phase::Ready),
         };
         let json = r#"{"name":"env","image":"a/b","createdAt":"1970-01-01T00:00:00Z","deployment":{"phase":"ready"}}"#;
@@ -148,9 +166,11 @@ mod tests {
 
     #[test]
     fn reads_what_other_providers_send() {
-        let json = r#"{"name":"env","namespace":"dev","image":"a/b","labels":null,"replicas":2,"createdAt":"0001-01-01T00:00:00Z"}"#;
+        let json = r#"{"name":"env","namespace":"dev","image":"a/b","labels":null,"replicas":2,"createdAt":"0001-01-01T00:00:00Z","usage":{"cpu":1.5,"totalMemoryBytes":1048576}}"#;
         let status: FunctionStatus = serde_json::from_str(json).unwrap();
         assert_eq!((status.spec.service.as_str(), status.replicas, status.available_replicas), ("env", 2, 0));
         assert_eq!(status.deployment.phase, Phase::Ready);
+        let usage = FunctionUsage { cpu: Some(1.5), total_memory_bytes: 1_048_576.0 };
+        assert_eq!(status.usage, Some(usage));
     }
 }

@@ -10,8 +10,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use runtime_api::{
-    Body, Deployed, Error, FunctionName, FunctionSpec, FunctionStatus, Invocation, LogQuery, LogStream,
-    ModuleCommand, Namespace, Provider, ProviderInfo, Response, Result, SecretName, SecretValue,
+    Body, Deployed, Error, FunctionName, FunctionSpec, FunctionStatus, FunctionUsage, Invocation, LogQuery,
+    LogStream, ModuleCommand, Namespace, Provider, ProviderInfo, Response, Result, SecretName, SecretValue,
     StoredArtifact, empty,
 };
 use serde::Serialize;
@@ -141,6 +141,13 @@ impl Provider for HttpProvider {
         let mut status = self.get(&route, READ_TIME).await.map_err(of_function)?;
         fill_namespace(&mut status, function.namespace());
         Ok(status)
+    }
+
+    async fn usage(&self, function: &FunctionName) -> Result<Option<FunctionUsage>> {
+        let route = format!("/system/function/{}", function.name());
+        let route = Query::new(&route).and("namespace", function.namespace()).and("usage", "1").route();
+        let status: FunctionStatus = self.get(&route, READ_TIME).await.map_err(of_function)?;
+        Ok(status.usage)
     }
 
     /// The namespace goes into body and query, as with [`Provider::remove`].

@@ -52,6 +52,6 @@ fn invalid(why: &str) -> Error {
 }
 
 /// As Go's `strconv.ParseBool` has it; anything else is false (`OpenFaaS`).
-fn is_true(value: &str) -> bool {
+pub(crate) fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }

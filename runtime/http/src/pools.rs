@@ -72,7 +72,7 @@ mod tests {
         };
         let found: Vec<usize> = runtimes.iter().map(on).collect();
         let again = thread::scope(|scope| {
-            let asked = runtimes.iter().map(|runtime| scope.spawn(|| on(runtime)));
+            let asked = runtimes.iter().map(|runtime| scope.spawn(move || on(runtime)));
             asked.collect::<Vec<_>>().into_iter().map(|asked| asked.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(found, again, "a runtime keeps its own, on whatever thread");

@@ -15,12 +15,17 @@ use runtime_api::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, answer_failures, json, logs, namespaces, no_route, secrets, status::NO_SUCH_NAMESPACE};
+use crate::{
+    Failure, answer_failures, json,
+    logs::{self, is_true},
+    namespaces, no_route, secrets,
+    status::NO_SUCH_NAMESPACE,
+};
 
 pub(crate) type Shared = State<Arc<dyn Provider>>;
 pub(crate) type Answer<T> = Result<T, Failure>;
 
-/// A query. Of a parameter that is repeated the last counts; unknown ones, such as `usage`, do not.
+/// A query. Of a parameter that is repeated the last counts; unknown ones do not.
 pub type Parameters = HashMap<String, String>;
 
 /// The paths of all routes of a provider but calls (`OpenFaaS`).
@@ -144,7 +149,11 @@ async fn status(
     Query(query): Query<Parameters>,
 ) -> Answer<Json<FunctionStatus>> {
     let function = named_by_path(&*provider, last_segment(&uri), namespace_of(&query)).await?;
-    Ok(Json(provider.status(&function).await?))
+    let mut status = provider.status(&function).await?;
+    if query.get("usage").is_some_and(|usage| is_true(usage)) {
+        status.usage = provider.usage(&function).await?;
+    }
+    Ok(Json(status))
 }
 
 /// The body of a scaling (`OpenFaaS` ScaleServiceRequest). Its clients leave out a zero.

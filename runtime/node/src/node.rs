@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime_api::{
     Body, DEFAULT_NAMESPACE, Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus,
-    ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider, ProviderInfo,
-    Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
+    FunctionUsage, ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider,
+    ProviderInfo, Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
 };
 use runtime_egress::Policy;
 use runtime_http::{BasicAuth, Credentials};
@@ -420,6 +420,14 @@ impl Provider for Node {
             (Some(entry), job) => Ok(entry.status(job.map(|job| job.stage()))),
             (None, Some(job)) => Ok(job.status(function)),
             (None, None) => Err(not_found(function)),
+        }
+    }
+
+    async fn usage(&self, function: &FunctionName) -> Result<Option<FunctionUsage>> {
+        match self.inner.table.get(function) {
+            Some(entry) => Ok(entry.usage()),
+            None if self.inner.exists(function) => Ok(None),
+            None => Err(not_found(function)),
         }
     }
 

@@ -9,7 +9,8 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use runtime_api::{
-    Deployment, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, ImageReference, Phase,
+    Deployment, Digest, Error, FunctionName, FunctionSpec, FunctionStatus, FunctionUsage, ImageReference,
+    Phase,
 };
 use runtime_wasm::InstancePool;
 
@@ -105,6 +106,13 @@ impl Entry {
         Error::Unavailable { message, source: None }
     }
 
+    /// What the calls of what serves use now.
+    pub(crate) fn usage(&self) -> Option<FunctionUsage> {
+        let bytes = self.pool.as_ref()?.memory_in_use_bytes();
+        // Exact up to 2^53 bytes.
+        Some(FunctionUsage { cpu: None, total_memory_bytes: bytes as f64 })
+    }
+
     /// What it is to the outside; `stage` tells of a deployment under way.
     pub(crate) fn status(&self, stage: Option<String>) -> FunctionStatus {
         let Record { serving, pending, failure, created_at, .. } = &self.record;
@@ -152,6 +160,7 @@ pub(crate) fn pending_status(
         replicas: 0,
         available_replicas: 0,
         created_at,
+        usage: None,
         deployment: Deployment {
             phase: Phase::Pending,
             reason,

@@ -16,9 +16,9 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtime_api::{
     ArtifactKind, Body, BodyError, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error, FunctionName,
-    FunctionSpec, FunctionStatus, ImageReference, Invocation, LogLine, LogQuery, LogStream, ModuleCommand,
-    Namespace, Phase, Provider, ProviderInfo, Response, Result, SecretName, SecretValue, StoredArtifact,
-    VersionInfo,
+    FunctionSpec, FunctionStatus, FunctionUsage, ImageReference, Invocation, LogLine, LogQuery, LogStream,
+    ModuleCommand, Namespace, Phase, Provider, ProviderInfo, Response, Result, SecretName, SecretValue,
+    StoredArtifact, VersionInfo,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -200,6 +200,12 @@ impl Provider for FakeProvider {
         self.status_asked.fetch_add(1, Ordering::Relaxed);
         self.failure()?;
         lock(&self.functions).get(function).cloned().ok_or_else(|| unknown(function))
+    }
+
+    async fn usage(&self, function: &FunctionName) -> Result<Option<FunctionUsage>> {
+        self.failure()?;
+        let usage = FunctionUsage { cpu: Some(1.5), total_memory_bytes: 1_048_576.0 };
+        lock(&self.functions).get(function).map(|_| Some(usage)).ok_or_else(|| unknown(function))
     }
 
     async fn scale(&self, function: &FunctionName, replicas: u64) -> Result<()> {
@@ -410,6 +416,7 @@ fn status_of(spec: FunctionSpec) -> FunctionStatus {
         replicas: 1,
         available_replicas: 1,
         created_at: Timestamp::UNIX_EPOCH,
+        usage: None,
         deployment: Deployment::new(Phase::Ready),
     }
 }

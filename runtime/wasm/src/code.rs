@@ -116,7 +116,8 @@ impl Code {
             Self::Http(pre) => pre.instance_pre(),
             Self::Command(pre) => pre.instance_pre(),
         };
-        let mut store = new_store(engine, limits, None, WasiCtxBuilder::new());
+        let mut store =
+            new_store(engine, limits, Usage::new(engine.memory(), limits), None, WasiCtxBuilder::new());
         let started = timeout(most, pre.instantiate_async(&mut store)).await;
         (started.map(|started| started.map(drop)), store.into_data().usage)
     }

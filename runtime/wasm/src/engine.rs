@@ -185,7 +185,7 @@ impl Engine {
 
     /// Guest memory in use now, in bytes.
     pub fn memory_in_use_bytes(&self) -> u64 {
-        self.inner.memory.used.load(Ordering::Relaxed)
+        self.inner.memory.used()
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -260,24 +260,41 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes that the node may hand out.
+/// Bytes that may be handed out: the node's, or a function's within those.
 pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
+    within: Option<Arc<Budget>>,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0) }
+        Self { limit, used: AtomicU64::new(0), within: None }
+    }
+
+    /// A function's, which is bounded by the node's alone.
+    pub(crate) fn within(node: &Arc<Self>) -> Self {
+        Self { within: Some(node.clone()), ..Self::new(u64::MAX) }
+    }
+
+    /// What is handed out now, in bytes.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     pub(crate) fn take(&self, bytes: u64) -> bool {
+        if self.within.as_ref().is_some_and(|node| !node.take(bytes)) {
+            return false;
+        }
         let within = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
     }
 
     pub(crate) fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(node) = &self.within {
+            node.give_back(bytes);
+        }
     }
 }
 

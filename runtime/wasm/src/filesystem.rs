@@ -392,7 +392,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::Engine,
-        instance::{Limits, new_store},
+        instance::{Limits, Usage, new_store},
         secrets::{SecretFiles, tests::files},
         shape::Shape,
     };
@@ -402,7 +402,8 @@ mod tests {
     fn store(secrets: Option<&SecretFiles>) -> Store<State> {
         let engine = Engine::with_shape(Shape { slots: 1, reservation_bytes: 4 << 30 }).unwrap();
         let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
-        new_store(&engine, &limits, secrets.map(SecretFiles::open), WasiCtxBuilder::new())
+        let usage = Usage::new(engine.memory(), &limits);
+        new_store(&engine, &limits, usage, secrets.map(SecretFiles::open), WasiCtxBuilder::new())
     }
 
     fn secrets() -> SecretFiles {

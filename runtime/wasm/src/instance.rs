@@ -56,6 +56,7 @@ pub(crate) struct State {
 pub(crate) fn new_store(
     engine: &Engine,
     limits: &Limits,
+    usage: Usage,
     secrets: Option<Directory>,
     mut wasi: WasiCtxBuilder,
 ) -> Store<State> {
@@ -80,7 +81,7 @@ pub(crate) fn new_store(
         secrets,
         http,
         outgoing: Outgoing { policy: limits.egress.clone() },
-        usage: Usage::new(engine, limits),
+        usage,
     };
     let mut store = Store::new(engine.wasmtime(), state);
     store.data_mut().table.set_max_capacity(MAX_RESOURCES);
@@ -135,7 +136,7 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// Memory that one call holds, taken from the node's budget and given back when the store is dropped.
+/// Memory that one call holds, taken from the function's budget and so from the node's, and given back when the store is dropped.
 pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
     pub(crate) limit_bytes: u64,
@@ -144,13 +145,8 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn new(engine: &Engine, limits: &Limits) -> Self {
-        Self {
-            memory_bytes: 0,
-            limit_bytes: limits.memory_bytes,
-            budget: engine.memory().clone(),
-            refused: None,
-        }
+    pub(crate) fn new(budget: &Arc<Budget>, limits: &Limits) -> Self {
+        Self { memory_bytes: 0, limit_bytes: limits.memory_bytes, budget: budget.clone(), refused: None }
     }
 
     /// Whether a call ended for want of room on the node, and not by the guest's doing.

@@ -15,11 +15,11 @@ use tokio_util::task::TaskTracker;
 use crate::{
     code::Code,
     compile::{CompiledModule, Compiler},
-    engine::{Engine, Slot, boxed},
+    engine::{Budget, Engine, Slot, boxed},
     function_log::{FunctionLog, LogEvent},
     guest_log::{WithCauses, report},
     http,
-    instance::Limits,
+    instance::{Limits, Usage},
     loaded::SharedCode,
     preview1::Environment,
     secrets::{Directory, SecretFiles},
@@ -69,6 +69,7 @@ pub struct InstancePool {
     pub(crate) environment: Arc<Environment>,
     share: Arc<Semaphore>,
     inflight: AtomicU64,
+    memory: Arc<Budget>,
     code: Arc<SharedCode>,
     /// Whether the code is wanted in memory for this function's sake.
     holds_code: AtomicBool,
@@ -89,6 +90,7 @@ impl InstancePool {
         let code = compiler.share(module.artifact.digest);
         let share = (engine.slots() as usize * 3).div_ceil(4).max(1);
         Self {
+            memory: Arc::new(Budget::within(engine.memory())),
             engine,
             compiler,
             module,
@@ -141,6 +143,11 @@ impl InstancePool {
     /// Calls in flight.
     pub fn inflight(&self) -> u64 {
         self.inflight.load(Ordering::Relaxed)
+    }
+
+    /// Linear memory of the calls in flight, in bytes.
+    pub fn memory_in_use_bytes(&self) -> u64 {
+        self.memory.used()
     }
 
     /// Drops the code from memory once the calls in flight are done, unless another function wants it there; the next
@@ -262,6 +269,11 @@ impl Call {
     /// The secrets that the function may read, as they are now.
     pub(crate) fn secrets(&self) -> Option<Directory> {
         self.pool.settings.secrets.as_ref().map(SecretFiles::open)
+    }
+
+    /// Memory of the function's that it may take.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::new(&self.pool.memory, &self.pool.settings.limits)
     }
 
     pub(crate) fn tails(&self) -> &TaskTracker {

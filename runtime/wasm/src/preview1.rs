@@ -116,7 +116,7 @@ impl Process {
             output: Buffer::new(stdio.max_output_bytes, call.engine().spill().clone()),
             errors: (!stdio.combine_output).then(|| log.lines("stderr")),
             memory: None,
-            usage: Usage::new(call.engine(), &settings.limits),
+            usage: call.usage(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Process {
             output: Buffer::new(most_output_bytes, engine.spill().clone()),
             errors: None,
             memory: None,
-            usage: Usage::new(engine, limits),
+            usage: Usage::new(engine.memory(), limits),
         }
     }
 

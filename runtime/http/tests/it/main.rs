@@ -401,6 +401,20 @@ async fn a_limit_reached_and_a_time_over_are_answered_as_the_watchdog_answers() 
 }
 
 #[tokio::test]
+async fn what_a_function_uses_is_told_where_it_is_asked_for() {
+    let api = Api::with(&["f"]);
+    for (query, asked) in
+        [("", false), ("?usage=0", false), ("?usage=false", false), ("?usage=1", true), ("?usage=true", true)]
+    {
+        let body = api.get(&format!("/system/function/f{query}")).await.body;
+        let told = body.contains(r#""usage":{"cpu":1.5,"totalMemoryBytes":1048576.0}"#);
+        assert_eq!((told, body.contains("usage")), (asked, asked), "{query}: {body}");
+    }
+    assert!(!api.get("/system/functions?usage=1").await.body.contains("usage"));
+    assert_eq!(api.get("/system/function/g?usage=1").await.status, 404);
+}
+
+#[tokio::test]
 async fn a_provider_that_does_not_answer_is_told_to_those_who_look_after_functions() {
     listen();
     let api = Api::new();

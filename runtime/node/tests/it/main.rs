@@ -267,6 +267,27 @@ async fn a_function_has_room_for_replicas_times_max_inflight() {
 }
 
 #[tokio::test]
+async fn the_memory_of_calls_in_flight_is_told() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let used = async |function: &str| {
+        running.node.usage(&name(function)).await.map(|usage| usage.unwrap().total_memory_bytes)
+    };
+    running.deploy("endless", guests::HTTP_ENDLESS).await;
+    running.deploy("idle", guests::HELLO_HTTP).await;
+    assert_eq!(used("endless").await.unwrap(), 0.0);
+    let call = async || running.node.invoke(invocation("endless")).await.unwrap();
+    let calls = [call().await, call().await];
+    let two = used("endless").await.unwrap();
+    assert!(two > 0.0);
+    assert_eq!(running.metric("fawn_guest_memory_bytes"), two);
+    assert_eq!(used("idle").await.unwrap(), 0.0);
+    drop(calls);
+    assert_eq!(used("endless").await.unwrap(), 0.0);
+    assert!(matches!(used("none").await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
 async fn a_wake_does_not_undo_a_newer_scaling() {
     let machine = Machine::new();
     let running = machine.start();
