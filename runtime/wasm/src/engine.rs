@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    filesystem,
+    clocks, filesystem,
     instance::State,
     jail::Walls,
     long::LongThreads,
@@ -143,6 +143,7 @@ impl Engine {
         preview1::link(&mut core).map_err(boxed)?;
         let mut component = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(boxed)?;
+        clocks::link(&mut component).map_err(boxed)?;
         filesystem::link(&mut component).map_err(boxed)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component).map_err(boxed)?;
         start_clock(&wasmtime)?;

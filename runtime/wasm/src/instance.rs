@@ -3,6 +3,7 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc};
 use http_body_util::BodyExt;
 use runtime_api::Error;
 use runtime_egress::Policy;
+use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::SocketAddrUse};
 use wasmtime_wasi_http::{
@@ -44,6 +45,8 @@ pub struct Limits {
 /// What a store holds: the guest's view of the world, and what it has used of its limits.
 pub(crate) struct State {
     wasi: WasiCtx,
+    /// When the call began.
+    pub(crate) start: Instant,
     pub(crate) table: ResourceTable,
     /// None for a function that names no secrets.
     pub(crate) secrets: Option<Directory>,
@@ -77,6 +80,7 @@ pub(crate) fn new_store(
     http.set_field_size_limit(FIELD_SIZE_LIMIT);
     let state = State {
         wasi: wasi.build(),
+        start: Instant::now(),
         table: ResourceTable::new(),
         secrets,
         http,

@@ -8,6 +8,7 @@ mod answer;
 mod cache;
 mod cgi;
 mod child;
+mod clocks;
 mod code;
 mod compile;
 mod ended;

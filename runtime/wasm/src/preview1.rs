@@ -17,12 +17,12 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
 use http::request::Parts;
 use http_body::Body as _;
 use runtime_api::Body;
+use tokio::time::Instant;
 use wasmtime::{
     Caller, Extern, ExternType, Instance, InstancePre, Linker, Memory, Module, ModuleExport, Store,
     error::Context as _,
@@ -56,6 +56,7 @@ pub(crate) struct Process {
     cgi_headers: bool,
     body_bytes: Option<u64>,
     variables: Option<Strings>,
+    /// When the call began.
     start: Instant,
     descriptors: Descriptors,
     /// None for a function that names no secrets.
@@ -109,7 +110,7 @@ impl Process {
             cgi_headers: stdio.cgi_headers,
             body_bytes: body.size_hint().exact(),
             variables: None,
-            start: call.start.into_std(),
+            start: call.start,
             descriptors: Descriptors::new(secrets.as_ref()),
             secrets,
             input: Input::new(Some(body)),

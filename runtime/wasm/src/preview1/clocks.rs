@@ -1,9 +1,6 @@
 //! Time and chance.
 
-use std::time::SystemTime;
-
 use rand::Rng;
-use rustix::time::{ClockId, clock_getres};
 use wasmtime::{Caller, Linker};
 
 use super::{
@@ -11,7 +8,10 @@ use super::{
     abi::{Errno, Outcome, case, trap},
     enter,
 };
-use crate::instance::MAX_RANDOM_BYTES;
+use crate::{
+    clocks::{self, GRAIN_NANOS, shown},
+    instance::MAX_RANDOM_BYTES,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
@@ -40,25 +40,19 @@ impl Clock {
 pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     type Guest<'a> = Caller<'a, Process>;
     linker.func_wrap(PREVIEW1, "clock_res_get", |guest: Guest<'_>, id: u32, at: u32| {
-        enter(guest, |_, memory| {
-            let clock = match Clock::argument(id)? {
-                Clock::Realtime => ClockId::Realtime,
-                Clock::Monotonic => ClockId::Monotonic,
-                Clock::Processor => return Err(Errno::Badf.into()),
-            };
-            let resolution = clock_getres(clock);
-            let nanos = resolution.tv_sec.saturating_mul(1_000_000_000).saturating_add(resolution.tv_nsec);
-            memory.put_u64(at as usize, nanos.unsigned_abs())
+        enter(guest, |_, memory| match Clock::argument(id)? {
+            Clock::Realtime | Clock::Monotonic => memory.put_u64(at as usize, GRAIN_NANOS),
+            Clock::Processor => Err(Errno::Badf.into()),
         })
     })?;
     linker.func_wrap(PREVIEW1, "clock_time_get", |guest: Guest<'_>, id: u32, _: u64, at: u32| {
         enter(guest, |process, memory| {
             let now = match Clock::argument(id)? {
-                Clock::Realtime => realtime(),
+                Clock::Realtime => clocks::realtime(),
                 Clock::Monotonic => process.monotonic(),
                 Clock::Processor => return Err(Errno::Badf.into()),
             };
-            memory.put_u64(at as usize, now)
+            memory.put_u64(at as usize, shown(now))
         })
     })?;
     linker.func_wrap(PREVIEW1, "random_get", |guest: Guest<'_>, at: u32, length: u32| {
@@ -75,18 +69,9 @@ pub(super) fn link(linker: &mut Linker<Process>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Nanoseconds since 1970.
-pub(super) fn realtime() -> u64 {
-    nanos(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
 impl Process {
-    /// Nanoseconds since the call began.
+    /// Nanoseconds since the call began, exactly.
     pub(super) fn monotonic(&self) -> u64 {
-        nanos(self.start.elapsed())
+        clocks::monotonic(self.start)
     }
-}
-
-fn nanos(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,6 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::time::{Instant, sleep_until};
@@ -12,10 +11,11 @@ use wasmtime::{Caller, Linker};
 use super::{
     PREVIEW1, Process,
     abi::{Errno, GuestMemory, Outcome},
-    clocks::{Clock, realtime},
+    clocks::Clock,
     descriptors::{Descriptor, Stream},
     wait_from_the_start,
 };
+use crate::clocks::{realtime, wait, wait_until};
 
 /// Things that one call may wait for, as `poll(2)` bounds its descriptors.
 const MAX_SUBSCRIPTIONS: usize = 1024;
@@ -189,12 +189,12 @@ impl Event {
         if flags & !ABSOLUTE != 0 {
             return Err(Errno::Inval.into());
         }
-        let nanos = match clock {
+        let wait = match clock {
             Clock::Processor => return Err(Errno::Inval.into()),
-            _ if flags & ABSOLUTE == 0 => timeout,
-            Clock::Realtime => timeout.saturating_sub(realtime()),
-            Clock::Monotonic => timeout.saturating_sub(process.monotonic()),
+            _ if flags & ABSOLUTE == 0 => wait(timeout),
+            Clock::Realtime => wait_until(timeout, realtime()),
+            Clock::Monotonic => wait_until(timeout, process.monotonic()),
         };
-        Ok(Self::Clock(now.checked_add(Duration::from_nanos(nanos))))
+        Ok(Self::Clock(now.checked_add(wait)))
     }
 }

@@ -6,6 +6,9 @@
 //! - It has at most 1024 descriptors open; then `mfile`, as `open(2)` has it beyond its limit.
 //! - It waits for at most 1024 things at once; then `inval`, as `poll(2)` has it beyond its limit.
 //!
+//! Or because a guest measures no more than it needs to:
+//! - Its clocks go on in steps; both hosts are given the same ones here.
+//!
 //! Or because a process can do so:
 //! - `proc_exit` takes any status, and needs no memory.
 //! - A file is opened under the lowest number that is free.
@@ -28,12 +31,13 @@ use runtime_egress::Policy;
 use tokio::time::timeout;
 use wasmtime::{Func, Val};
 use wasmtime_wasi::{
-    FsPerms, WasiCtxBuilder,
+    FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder,
     p1::{self, WasiP1Ctx},
 };
 
 use super::*;
 use crate::{
+    clocks::{self, GRAIN_NANOS},
     guest_log::GuestLog,
     output::Output,
     secrets::SecretFiles,
@@ -110,6 +114,32 @@ struct Theirs {
     ctx: WasiP1Ctx,
 }
 
+/// Ours, for theirs.
+#[derive(Clone, Copy)]
+struct Coarse {
+    start: Instant,
+}
+
+impl HostWallClock for Coarse {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(GRAIN_NANOS)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(clocks::shown(clocks::realtime()))
+    }
+}
+
+impl HostMonotonicClock for Coarse {
+    fn resolution(&self) -> u64 {
+        GRAIN_NANOS
+    }
+
+    fn now(&self) -> u64 {
+        clocks::shown(clocks::monotonic(self.start))
+    }
+}
+
 struct Hosts {
     engine: Engine,
     ours: Linker<Process>,
@@ -163,6 +193,8 @@ impl Hosts {
         let output = Output::new(u64::MAX, spill);
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(&args()).envs(&variables()).max_random_size(crate::instance::MAX_RANDOM_BYTES);
+        let clock = Coarse { start: ours.store.data().start };
+        wasi.wall_clock(clock).monotonic_clock(clock);
         wasi.stdin(Stdin::new(given.sent.body())).stdout(output.clone());
         if given.combined {
             wasi.stderr(output.clone());

@@ -322,6 +322,29 @@ async fn a_guest_waits_for_the_first_of_many_things() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_guest_waits_no_less_than_it_asked_for() {
+    let hosts = Hosts::new();
+    let mut both = hosts.both(PLAIN).await;
+    let start = Instant::now();
+    let now = async |both: &mut Both| {
+        assert_eq!(both.ours.call("clock_time_get", &[1, 0, 0]).await, OK);
+        u64::from_le_bytes(both.ours.memory()[..8].try_into().unwrap())
+    };
+    for nanos in [0, 1, 1_000_000, 1_000_001, 1_234_567] {
+        for absolute in [0, 1] {
+            // Wherever between two steps it begins.
+            tokio::time::advance(Duration::from_nanos(77_777)).await;
+            let before = now(&mut both).await;
+            let timeout = nanos + u64::from(absolute) * before;
+            both.write(0x8000, &clock(1, timeout, absolute));
+            assert_eq!(both.ours.call("poll_oneoff", &[0x8000, 0x4000, 1, 0]).await, OK);
+            assert!(now(&mut both).await >= before + nanos, "{nanos} {absolute}");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_millis(25), "nor much more");
+}
+
 fn realtime_in(ahead: Duration) -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     u64::try_from((now + ahead).as_nanos()).unwrap()
@@ -354,11 +377,20 @@ async fn clocks_go_on_and_chance_is_chance() {
     let mut both = hosts.both(PLAIN).await;
     let number = |both: &mut Both| u64::from_le_bytes(both.ours.memory()[..8].try_into().unwrap());
     for clock in [0, 1] {
-        assert_eq!(both.call_fickle("clock_time_get", &[clock, 0, 0]).await, OK);
-        let before = number(&mut both);
-        assert_eq!(both.call_fickle("clock_time_get", &[clock, 0, 0]).await, OK);
-        assert!(number(&mut both) > before);
-        assert!(clock == 1 || before.abs_diff(realtime_in(Duration::ZERO)) < 60 * 1_000_000_000);
+        assert_eq!(both.call("clock_res_get", &[clock, 0]).await, OK);
+        assert_eq!(number(&mut both), GRAIN_NANOS);
+    }
+    assert_eq!(both.call_fickle("clock_time_get", &[0, 0, 0]).await, OK);
+    let before = number(&mut both);
+    assert!(before.abs_diff(realtime_in(Duration::ZERO)) < 60 * 1_000_000_000);
+    while number(&mut both) == before {
+        assert_eq!(both.call_fickle("clock_time_get", &[0, 0, 0]).await, OK);
+    }
+    assert_eq!((number(&mut both) - before) % GRAIN_NANOS, 0);
+    for (micros, shown) in [(0, 0), (99, 0), (1, 100_000), (150, 200_000)] {
+        tokio::time::advance(Duration::from_micros(micros)).await;
+        assert_eq!(both.call("clock_time_get", &[1, 0, 0]).await, OK);
+        assert_eq!(number(&mut both), shown);
     }
     both.write(0, &[0; PAGE]);
     assert_eq!(both.call_fickle("random_get", &[0, 64 << 10]).await, OK);
