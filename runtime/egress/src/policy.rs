@@ -77,14 +77,9 @@ impl Policy {
         Ok(Self { rules, lookups: Arc::new(Semaphore::new(LOOKUPS)), tls: Arc::clone(&self.tls) })
     }
 
-    /// Whether a socket may be connected to an address of which no name is known.
+    /// Whether an address may be reached of which no name is known.
     pub fn allows(&self, address: SocketAddr) -> bool {
         self.rules.iter().any(|rule| rule.allows_address(address))
-    }
-
-    /// Whether nothing can be reached, so that not even names need be looked up.
-    pub fn denies_all(&self) -> bool {
-        self.rules.is_empty()
     }
 
     /// Whether an address that a name resolved to may be reached under that name.

@@ -1,11 +1,11 @@
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use runtime_api::Error;
 use runtime_egress::Policy;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::SocketAddrUse};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -38,7 +38,7 @@ pub(crate) const MAX_RANDOM_BYTES: u64 = 64 << 10;
 pub struct Limits {
     /// All linear memories of the instance together, in bytes.
     pub memory_bytes: u64,
-    /// Where it may connect to.
+    /// Where its requests may go.
     pub egress: Policy,
 }
 
@@ -63,19 +63,9 @@ pub(crate) fn new_store(
     secrets: Option<Directory>,
     mut wasi: WasiCtxBuilder,
 ) -> Store<State> {
-    let policy = limits.egress.clone();
-    let allowed = move |address: SocketAddr,
-                        usage: SocketAddrUse|
-          -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
-        let allows = matches!(usage, SocketAddrUse::TcpConnect) && policy.allows(address);
-        Box::pin(std::future::ready(allows))
-    };
-    wasi.max_random_size(MAX_RANDOM_BYTES)
-        .allow_udp(false)
-        .allow_tcp(!limits.egress.denies_all())
-        // Wasmtime's own lookups know no policy, no bound and no end; requests of wasi:http look names up themselves.
-        .allow_ip_name_lookup(false)
-        .socket_addr_check(allowed);
+    // Toolchains import wasi:sockets whether a function needs it or not, so that it is there and refuses. What leaves a
+    // guest is a request of wasi:http, whose names and addresses are checked.
+    wasi.max_random_size(MAX_RANDOM_BYTES).allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(FIELD_SIZE_LIMIT);
     let state = State {

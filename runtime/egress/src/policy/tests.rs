@@ -9,8 +9,9 @@ fn the_default_is_the_public_internet() {
     let policy = Policy::default();
     assert!(policy.allows(at("1.1.1.1:443")) && policy.allows_as("one.one.one.one", at("1.1.1.1:443")));
     assert!(!policy.allows(at("127.0.0.1:80")) && !policy.allows_as("localhost", at("127.0.0.1:80")));
-    assert!(Policy::none().denies_all() && !Policy::none().allows(at("1.1.1.1:443")));
-    assert!(Policy::parse("none").unwrap().denies_all());
+    for none in [Policy::none(), Policy::parse("none").unwrap()] {
+        assert!(!none.allows(at("1.1.1.1:443")) && !none.may_look_up("one.one.one.one", 443));
+    }
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn names_are_matched_and_what_they_resolve_to_is_still_looked_at() {
 fn a_function_replaces_the_default_or_keeps_it() {
     let default = Policy::parse("public,10.0.0.0/8").unwrap();
     assert!(default.for_function(None).unwrap().allows(at("10.0.0.1:1")));
-    assert!(default.for_function(Some("none")).unwrap().denies_all());
+    assert!(!default.for_function(Some("none")).unwrap().may_look_up("one.one.one.one", 443));
     assert!(!default.for_function(Some("public")).unwrap().allows(at("10.0.0.1:1")));
     assert!(default.for_function(Some("")).is_err());
 }
