@@ -1,215 +1,245 @@
 //! What a guest finds in its world: what was declared, and nothing else.
 
-use runtime_api::full;
+use std::fmt::Write as _;
 
+use runtime_api::full;
+use runtime_egress::Policy;
+use runtime_wasm::Settings;
+
+use self::{
+    offered::{EXPORTED, FOREIGN, INTERFACES, PREVIEW1, UNSTABLE},
+    wit::{Interfaces, Wit},
+};
 use crate::bench::{Bench, invocation, text};
 
-/// All of WASI 0.2 (command and proxy worlds), by its packages.
-const OFFERED: [(&str, &[&str]); 7] = [
-    (
-        "cli",
-        &[
-            "environment",
-            "exit",
-            "stdin",
-            "stdout",
-            "stderr",
-            "terminal-input",
-            "terminal-output",
-            "terminal-stdin",
-            "terminal-stdout",
-            "terminal-stderr",
-        ],
-    ),
-    ("clocks", &["monotonic-clock", "wall-clock"]),
-    ("filesystem", &["types", "preopens"]),
-    ("http", &["types", "outgoing-handler"]),
-    ("io", &["error", "poll", "streams"]),
-    ("random", &["random", "insecure", "insecure-seed"]),
-    (
-        "sockets",
-        &[
-            "instance-network",
-            "ip-name-lookup",
-            "network",
-            "tcp",
-            "tcp-create-socket",
-            "udp",
-            "udp-create-socket",
-        ],
-    ),
-];
+mod offered;
+mod wit;
 
-/// What other hosts offer, and this one does not.
-const ABSENT: [&str; 10] = [
-    "wasi:blobstore/container@0.2.0",
-    "wasi:config/store@0.2.0",
-    "wasi:config/runtime@0.2.0",
-    "wasi:keyvalue/store@0.2.0",
-    "wasi:logging/logging@0.2.0",
-    "wasi:messaging/producer@0.2.0",
-    "wasi:nn/inference@0.2.0",
-    "wasi:sql/readwrite@0.2.0",
-    "wasi:tls/types@0.2.0",
-    "fermyon:spin/key-value@2.0.0",
-];
+/// Imports everything, as a toolchain would.
+const EVERYTHING: &str = include_str!("audit/everything.wat");
 
-/// Asks for all that may lead out of the sandbox, and prints a digit for each: how many there are, or 1 for an error.
-const AUDITOR: &str = r#"(component
-          (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
-          (alias export $error "error" (type $io-error))
-          (import "wasi:io/streams@0.2.0" (instance $streams
-            (export "output-stream" (type $output-stream (sub resource)))
-            (type $shape (variant (case "last-operation-failed" (own $io-error)) (case "closed")))
-            (export "stream-error" (type $stream-error (eq $shape)))
-            (export "[method]output-stream.blocking-write-and-flush" (func
-              (param "self" (borrow $output-stream)) (param "contents" (list u8)) (result (result (error $stream-error)))))))
-          (alias export $streams "output-stream" (type $output-stream))
-          (import "wasi:cli/stdout@0.2.0" (instance $stdout
-            (export "output-stream" (type $o (eq $output-stream)))
-            (export "get-stdout" (func (result (own $o))))))
-          (import "wasi:cli/environment@0.2.0" (instance $environment
-            (export "get-environment" (func (result (list (tuple string string)))))
-            (export "get-arguments" (func (result (list string))))
-            (export "initial-cwd" (func (result (option string))))))
-          (import "wasi:filesystem/types@0.2.0" (instance $files (export "descriptor" (type (sub resource)))))
-          (alias export $files "descriptor" (type $descriptor))
-          (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
-            (export "descriptor" (type $d (eq $descriptor)))
-            (export "get-directories" (func (result (list (tuple (own $d) string)))))))
-          (import "wasi:sockets/network@0.2.0" (instance $network
-            (export "network" (type (sub resource)))
-            (type $code (enum "unknown" "access-denied" "not-supported" "invalid-argument" "out-of-memory" "timeout"
-              "concurrency-conflict" "not-in-progress" "would-block" "invalid-state" "new-socket-limit"
-              "address-not-bindable" "address-in-use" "remote-unreachable" "connection-refused" "connection-reset"
-              "connection-aborted" "datagram-too-large" "name-unresolvable" "temporary-resolver-failure"
-              "permanent-resolver-failure"))
-            (export "error-code" (type $error-code (eq $code)))
-            (type $family (enum "ipv4" "ipv6"))
-            (export "ip-address-family" (type $ip-address-family (eq $family)))))
-          (alias export $network "network" (type $net))
-          (alias export $network "error-code" (type $code))
-          (alias export $network "ip-address-family" (type $family))
-          (import "wasi:sockets/instance-network@0.2.0" (instance $instance-network
-            (export "network" (type $n (eq $net)))
-            (export "instance-network" (func (result (own $n))))))
-          (import "wasi:sockets/ip-name-lookup@0.2.0" (instance $lookup
-            (export "network" (type $n (eq $net)))
-            (export "error-code" (type $c (eq $code)))
-            (export "resolve-address-stream" (type $stream (sub resource)))
-            (export "resolve-addresses" (func
-              (param "network" (borrow $n)) (param "name" string) (result (result (own $stream) (error $c)))))))
-          (import "wasi:sockets/tcp@0.2.0" (instance $tcp (export "tcp-socket" (type (sub resource)))))
-          (alias export $tcp "tcp-socket" (type $tcp-socket))
-          (import "wasi:sockets/tcp-create-socket@0.2.0" (instance $tcp-create
-            (export "tcp-socket" (type $t (eq $tcp-socket)))
-            (export "error-code" (type $c (eq $code)))
-            (export "ip-address-family" (type $f (eq $family)))
-            (export "create-tcp-socket" (func (param "address-family" $f) (result (result (own $t) (error $c)))))))
-          (import "wasi:sockets/udp@0.2.0" (instance $udp (export "udp-socket" (type (sub resource)))))
-          (alias export $udp "udp-socket" (type $udp-socket))
-          (import "wasi:sockets/udp-create-socket@0.2.0" (instance $udp-create
-            (export "udp-socket" (type $t (eq $udp-socket)))
-            (export "error-code" (type $c (eq $code)))
-            (export "ip-address-family" (type $f (eq $family)))
-            (export "create-udp-socket" (func (param "address-family" $f) (result (result (own $t) (error $c)))))))
+/// Asks for all that may lead out of the sandbox, and prints what it got.
+const AUDITOR: &str = include_str!("audit/auditor.wat");
 
-          (core module $Memory
-            (memory (export "memory") 2)
-            (global $free (mut i32) (i32.const 4096))
-            (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $size i32) (result i32)
-              (global.set $free (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
-              (global.get $free)
-              (global.set $free (i32.add (global.get $free) (local.get $size)))))
-          (core instance $memory (instantiate $Memory))
-          (alias core export $memory "memory" (core memory $m))
-          (alias core export $memory "realloc" (core func $realloc))
-          (core func $stdout (canon lower (func $stdout "get-stdout")))
-          (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $m)))
-          (core func $environ (canon lower (func $environment "get-environment") (memory $m) (realloc $realloc)))
-          (core func $args (canon lower (func $environment "get-arguments") (memory $m) (realloc $realloc)))
-          (core func $cwd (canon lower (func $environment "initial-cwd") (memory $m) (realloc $realloc)))
-          (core func $dirs (canon lower (func $preopens "get-directories") (memory $m) (realloc $realloc)))
-          (core func $network (canon lower (func $instance-network "instance-network")))
-          (core func $resolve (canon lower (func $lookup "resolve-addresses") (memory $m) (realloc $realloc)))
-          (core func $tcp (canon lower (func $tcp-create "create-tcp-socket") (memory $m)))
-          (core func $udp (canon lower (func $udp-create "create-udp-socket") (memory $m)))
-          (core module $Main
-            (import "host" "memory" (memory 2))
-            (import "host" "stdout" (func $stdout (result i32)))
-            (import "host" "write" (func $write (param i32 i32 i32 i32)))
-            (import "host" "environ" (func $environ (param i32)))
-            (import "host" "args" (func $args (param i32)))
-            (import "host" "cwd" (func $cwd (param i32)))
-            (import "host" "dirs" (func $dirs (param i32)))
-            (import "host" "network" (func $network (result i32)))
-            (import "host" "resolve" (func $resolve (param i32 i32 i32 i32)))
-            (import "host" "tcp" (func $tcp (param i32 i32)))
-            (import "host" "udp" (func $udp (param i32 i32)))
-            (data (i32.const 256) "localhost")
-            (func $digit (param $at i32) (param $number i32)
-              (i32.store8 (i32.add (i32.const 512) (local.get $at)) (i32.add (i32.const 48) (local.get $number))))
-            (func (export "run") (result i32)
-              (call $environ (i32.const 0)) (call $digit (i32.const 0) (i32.load (i32.const 4)))
-              (call $args (i32.const 0)) (call $digit (i32.const 1) (i32.load (i32.const 4)))
-              (call $cwd (i32.const 0)) (call $digit (i32.const 2) (i32.load8_u (i32.const 0)))
-              (call $dirs (i32.const 0)) (call $digit (i32.const 3) (i32.load (i32.const 4)))
-              (call $resolve (call $network) (i32.const 256) (i32.const 9) (i32.const 0))
-              (call $digit (i32.const 4) (i32.load8_u (i32.const 0)))
-              (call $tcp (i32.const 0) (i32.const 0)) (call $digit (i32.const 5) (i32.load8_u (i32.const 0)))
-              (call $udp (i32.const 0) (i32.const 0)) (call $digit (i32.const 6) (i32.load8_u (i32.const 0)))
-              (call $udp (i32.const 1) (i32.const 0)) (call $digit (i32.const 7) (i32.load8_u (i32.const 0)))
-              (call $write (call $stdout) (i32.const 512) (i32.const 8) (i32.const 0))
-              (i32.const 0)))
-          (core instance $main (instantiate $Main (with "host" (instance
-            (export "memory" (memory $m)) (export "stdout" (func $stdout)) (export "write" (func $write))
-            (export "environ" (func $environ)) (export "args" (func $args)) (export "cwd" (func $cwd))
-            (export "dirs" (func $dirs)) (export "network" (func $network)) (export "resolve" (func $resolve))
-            (export "tcp" (func $tcp)) (export "udp" (func $udp))))))
-          (func $run (result (result)) (canon lift (core func $main "run")))
-          (instance $r (export "run" (func $run)))
-          (export "wasi:cli/run@0.2.0" (instance $r)))"#;
+fn listed(interfaces: &[(&str, &str)]) -> Interfaces {
+    let words = |names: &str| names.split_whitespace().map(str::to_owned).collect();
+    interfaces.iter().map(|(interface, names)| ((*interface).to_owned(), words(names))).collect()
+}
 
-/// A command component that imports this interface.
-fn importing(interface: &str) -> String {
-    format!(
+/// What the component that imports everything imports, read from its text: each interface has one line.
+fn imported() -> Interfaces {
+    let interfaces = EVERYTHING.lines().filter_map(|line| line.trim_start().strip_prefix("(type $ty-"));
+    let names = |line: &str| {
+        let exports = line.split("(export \"").skip(1).filter_map(|export| {
+            let (name, kind) = export.split_once('"')?;
+            let counts = kind.starts_with(" (func") || kind.starts_with(" (type (sub resource))");
+            counts.then(|| name.rsplit(']').next().unwrap().to_owned())
+        });
+        // A constructor is called as its resource.
+        exports.collect()
+    };
+    interfaces.map(|line| (line.split('@').next().unwrap().to_owned(), names(line))).collect()
+}
+
+/// A command component that imports this.
+fn importing(imports: &str) -> Vec<u8> {
+    let wat = format!(
         r#"(component
-          (import "{interface}" (instance))
+          {imports}
           (core module $m (func (export "run") (result i32) (i32.const 0)))
           (core instance $i (instantiate $m))
           (func $run (result (result)) (canon lift (core func $i "run")))
           (instance $r (export "run" (func $run)))
           (export "wasi:cli/run@0.2.0" (instance $r)))"#
-    )
+    );
+    wat::parse_str(wat).unwrap()
+}
+
+async fn refusal(bench: &Bench, what: &str, wasm: &[u8]) -> String {
+    let error = bench.compile(wasm).await.err().unwrap_or_else(|| panic!("{what} is offered"));
+    error.code().to_owned()
 }
 
 #[tokio::test]
-async fn every_interface_is_there_and_leads_nowhere() {
-    let bench = Bench::with_slots(2);
-    for (package, interfaces) in OFFERED {
-        for interface in interfaces {
-            let wat = importing(&format!("wasi:{package}/{interface}@0.2.0"));
-            let pool = bench.pool(&wat).await;
-            let answer = pool.invoke(invocation(full("")), u64::MAX).await.unwrap();
-            assert_eq!(answer.status(), 200, "{package}/{interface}");
+async fn a_component_may_import_what_is_listed_and_nothing_else() {
+    let Wit { mut stable, unstable } = Wit::of_wasmtime();
+    for interface in EXPORTED {
+        stable.remove(interface).unwrap();
+    }
+    let listed_names = listed(&INTERFACES);
+    for (what, found) in [("Wasmtime has", &stable), ("everything imports", &imported())] {
+        for interface in found.keys().chain(listed_names.keys()) {
+            let names = |all: &Interfaces| all.get(interface).cloned().unwrap_or_default();
+            let (found, listed) = (names(found), names(&listed_names));
+            let differ: Vec<_> = found.symmetric_difference(&listed).collect();
+            assert!(differ.is_empty(), "{what} otherwise in {interface}: look at {differ:?}");
         }
     }
-    for interface in ABSENT {
-        let wasm = wat::parse_str(importing(interface)).unwrap();
-        let error = bench.pool_of(&wasm, |_| {}).await.err().expect(interface);
-        assert_eq!(error.code(), "unknown-import", "{interface}");
-    }
+    assert_eq!(unstable, listed(&UNSTABLE));
 
-    let pool = bench
-        .pool_with(AUDITOR, |settings| {
-            settings.env = vec![("ONE".into(), "1".into()), ("TWO".into(), "2".into())];
-            settings.args = vec!["guest".into(), "a".into(), "b".into()];
-            settings.stdio.cgi_headers = false;
-        })
-        .await;
+    let bench = Bench::with_slots(2);
+    bench.compile(&wat::parse_str(EVERYTHING).unwrap()).await.unwrap();
+    // A component names the version that it was built with.
+    for version in ["0.2.0", "0.2.3"] {
+        let imports: String = listed_names
+            .keys()
+            .map(|interface| format!(r#"(import "{interface}@{version}" (instance))"#))
+            .collect();
+        bench.compile(&importing(&imports)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_listed_is_refused() {
+    let bench = Bench::with_slots(2);
+    for interface in FOREIGN {
+        let code =
+            refusal(&bench, interface, &importing(&format!(r#"(import "{interface}" (instance))"#))).await;
+        assert_eq!(code, "unknown-import", "{interface}");
+    }
+    let exported = EXPORTED.map(|interface| (interface, ""));
+    for (interface, names) in exported.into_iter().chain(UNSTABLE) {
+        let all: Vec<_> = if names.is_empty() { vec![""] } else { names.split(' ').collect() };
+        for name in all {
+            // Without parameters: what is not there has none to compare.
+            let export = if name.is_empty() {
+                String::new()
+            } else if let Some((resource, _)) = name.split_once('.') {
+                format!(
+                    r#"(export "{resource}" (type $r (sub resource)))
+                    (export "[method]{name}" (func (param "self" (borrow $r))))"#
+                )
+            } else {
+                format!(r#"(export "{name}" (func))"#)
+            };
+            let wasm = importing(&format!(r#"(import "{interface}@0.2.12" (instance {export}))"#));
+            assert_eq!(refusal(&bench, name, &wasm).await, "no-entry-point", "{interface} {name}");
+        }
+    }
+}
+
+/// What every function of the audits is given.
+fn given(settings: &mut Settings) {
+    settings.env = vec![("ONE".into(), "1".into()), ("TWO".into(), "2".into())];
+    settings.args = vec!["guest".into(), "a".into(), "b".into()];
+    settings.stdio.cgi_headers = false;
+    settings.limits.egress = Policy::parse("public,127.0.0.1,localhost").unwrap();
+}
+
+#[tokio::test]
+async fn what_a_component_imports_leads_nowhere() {
+    let bench = Bench::with_slots(2);
+    let pool = bench.pool_with(AUDITOR, given).await;
     let answer = pool.invoke(invocation(full("")), u64::MAX).await.unwrap();
-    // Two variables and three arguments as declared, no working directory, no files, and an error for each socket and
-    // lookup: all else is nothing.
-    assert_eq!(text(answer).await, "23001111");
+    let told = [
+        // Two variables and three arguments, as declared; no working directory, and no files.
+        "2300",
+        // No terminal for any stream.
+        "000",
+        // Of a name, that nobody will ever resolve it ('D' is the twentieth error); of each socket, that access is denied.
+        "1D11111111",
+        // Clocks that go on in steps of 100 µs.
+        "1010",
+    ];
+    assert_eq!(text(answer).await, told.concat());
+    bench.at_rest("audited", &[&pool]).await;
+}
+
+/// What a command asks of preview 1, and the error that it gets (WASI preview 1, `errno`).
+const ASKED: [(&str, &[u64], u8); 25] = [
+    ("fd_prestat_get", &[3, 0], BADF),
+    ("fd_prestat_dir_name", &[3, 0, 8], BADF),
+    ("fd_read", &[3, 0, 0, 8], BADF),
+    ("fd_write", &[3, 0, 0, 8], BADF),
+    ("fd_readdir", &[3, 0, 8, 0, 16], BADF),
+    ("path_open", &[3, 0, 1024, 1, 0, 0, 0, 0, 8], BADF),
+    ("path_open", &[0, 0, 1024, 1, 9, u64::MAX >> 34, u64::MAX >> 34, 0, 8], BADF),
+    ("path_filestat_get", &[3, 0, 1024, 1, 0], BADF),
+    ("path_readlink", &[3, 1024, 1, 0, 8, 16], BADF),
+    ("path_create_directory", &[3, 1024, 1], BADF),
+    ("path_remove_directory", &[3, 1024, 1], BADF),
+    ("path_unlink_file", &[3, 1024, 1], BADF),
+    ("path_rename", &[3, 1024, 1, 3, 1024, 1], BADF),
+    ("path_link", &[3, 0, 1024, 1, 3, 1024, 1], BADF),
+    ("path_symlink", &[1024, 1, 3, 1024, 1], BADF),
+    ("sock_accept", &[3, 0, 8], BADF),
+    ("sock_accept", &[0, 0, 8], NOTSOCK),
+    ("sock_recv", &[0, 0, 0, 0, 8, 16], NOTSOCK),
+    ("sock_send", &[1, 0, 0, 0, 8], NOTSOCK),
+    ("sock_shutdown", &[1, 3], NOTSOCK),
+    ("proc_raise", &[9], NOTSUP),
+    ("clock_time_get", &[2, 0, 0], BADF),
+    ("clock_time_get", &[3, 0, 0], BADF),
+    ("clock_time_get", &[0, 0, 0], 0),
+    ("clock_time_get", &[1, 0, 8], 0),
+];
+
+const BADF: u8 = 8;
+const NOTSOCK: u8 = 57;
+const NOTSUP: u8 = 58;
+
+/// A module that imports all of preview 1, asks for all that may lead out of the sandbox, and prints what it got.
+fn preview1_auditor() -> String {
+    let mut wat = String::from("(module\n");
+    for (name, params) in PREVIEW1 {
+        let params = params.chars().map(|param| if param == 'i' { " i32" } else { " i64" });
+        let (params, result) =
+            (params.collect::<String>(), if name == "proc_exit" { "" } else { "(result i32)" });
+        let kind = format!("(param{params}) {result}");
+        writeln!(wat, r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} {kind}))"#).unwrap();
+    }
+    wat += r#"(memory (export "memory") 1)
+        (global $at (mut i32) (i32.const 2048))
+        (func $note (param $number i32)
+          (i32.store8 (global.get $at) (i32.add (i32.const 48) (local.get $number)))
+          (global.set $at (i32.add (global.get $at) (i32.const 1))))
+        (func (export "_start") (local $fd i32)
+          (drop (call $environ_sizes_get (i32.const 0) (i32.const 8))) (call $note (i32.load (i32.const 0)))
+          (drop (call $args_sizes_get (i32.const 0) (i32.const 8))) (call $note (i32.load (i32.const 0)))
+          ;; How many descriptors are open.
+          (i64.store (i32.const 8) (i64.const 0))
+          (loop $next
+            (if (i32.eqz (call $fd_fdstat_get (local.get $fd) (i32.const 16))) (then
+              (i32.store (i32.const 8) (i32.add (i32.load (i32.const 8)) (i32.const 1)))))
+            (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $fd) (i32.const 5000))))
+          (call $note (i32.load (i32.const 8)))
+          (i32.store8 (i32.const 1024) (i32.const 46))
+    "#;
+    for (name, args, _) in ASKED {
+        let params = PREVIEW1.iter().find(|(known, _)| *known == name).unwrap().1;
+        let wide = params.chars().map(|param| if param == 'i' { "i32" } else { "i64" });
+        let args: String = wide.zip(args).map(|(kind, arg)| format!("({kind}.const {arg})")).collect();
+        writeln!(wat, "(call $note (call ${name} {args}))").unwrap();
+    }
+    // The last two have left the time in memory.
+    wat += r#"
+          (call $note (i32.wrap_i64 (i64.rem_u (i64.load (i32.const 0)) (i64.const 100000))))
+          (call $note (i32.wrap_i64 (i64.rem_u (i64.load (i32.const 8)) (i64.const 100000))))
+          (i32.store (i32.const 0) (i32.const 2048))
+          (i32.store (i32.const 4) (i32.sub (global.get $at) (i32.const 2048)))
+          (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+    wat
+}
+
+#[tokio::test]
+async fn what_a_command_imports_is_listed_and_leads_nowhere() {
+    let bench = Bench::with_slots(2);
+    let pool = bench.pool_with(&preview1_auditor(), given).await;
+    let answer = pool.invoke(invocation(full("")), u64::MAX).await.unwrap();
+    // Two variables and three arguments as declared, three streams, and clocks that go on in steps.
+    let errors: String = ASKED.iter().map(|(.., errno)| char::from(b'0' + errno)).collect();
+    assert_eq!(text(answer).await, format!("233{errors}00"));
+    for (module, name, code) in [
+        ("wasi_snapshot_preview1", "sock_open", "no-entry-point"),
+        ("wasi_unstable", "fd_write", "unknown-import"),
+        ("wasi", "thread-spawn", "unknown-import"),
+        ("wasix_32v1", "proc_fork", "unknown-import"),
+    ] {
+        let wat = format!(
+            r#"(module (import "{module}" "{name}" (func)) (memory (export "memory") 1) (func (export "_start")))"#
+        );
+        assert_eq!(refusal(&bench, name, &wat::parse_str(wat).unwrap()).await, code, "{module}/{name}");
+    }
     bench.at_rest("audited", &[&pool]).await;
 }
