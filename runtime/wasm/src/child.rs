@@ -67,7 +67,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) world: World,
-    /// Linear memory that an instance has before it runs, in bytes.
+    /// Linear memory and tables that an instance has before it runs, in bytes.
     pub(crate) memory_bytes: u64,
 }
 
@@ -275,7 +275,7 @@ pub(crate) fn too_large(wanted_bytes: u64, limit_bytes: u64) -> Error {
     Error::invalid(
         "memory-limit",
         format!(
-            "an instance begins with {} MiB of memory, more than its limit of {} MiB; set limits.memory to at least {}Mi",
+            "an instance begins with {} MiB of memory and tables, more than its limit of {} MiB; set limits.memory to at least {}Mi",
             mebibytes(wanted_bytes),
             mebibytes(limit_bytes),
             mebibytes(wanted_bytes)

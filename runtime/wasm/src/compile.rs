@@ -71,7 +71,7 @@ pub struct CompiledModule {
     pub artifact: Artifact,
     /// How it is called.
     pub world: World,
-    /// Linear memory that an instance begins with, in bytes.
+    /// Linear memory and tables that an instance begins with, in bytes.
     pub memory_bytes: u64,
 }
 

@@ -27,6 +27,9 @@ pub(crate) const HOSTCALL_FUEL: usize = 8 << 20;
 /// Header fields of one message that a guest makes, as they lie in memory.
 const FIELD_SIZE_LIMIT: usize = 16 << 10;
 
+/// What an element of a table takes: a pointer.
+const ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
+
 /// Bytes of one write to an outgoing body; also what back-pressure lets stand in memory.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
 
@@ -36,7 +39,7 @@ pub(crate) const MAX_RANDOM_BYTES: u64 = 64 << 10;
 /// What one call may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// All linear memories of the instance together, in bytes.
+    /// All linear memories and tables of the instance together, in bytes.
     pub memory_bytes: u64,
     /// Where its requests may go.
     pub egress: Policy,
@@ -130,7 +133,8 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// Memory that one call holds, taken from the function's budget and so from the node's, and given back when the store is dropped.
+/// Memory that one call holds, tables among it, taken from the function's budget and so from the node's, and given back when
+/// the store is dropped.
 pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
     pub(crate) limit_bytes: u64,
@@ -165,20 +169,15 @@ pub(crate) enum Refused {
     Budget,
 }
 
-impl ResourceLimiter for Usage {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let grown = (desired as u64).saturating_sub(current as u64);
-        let total = self.memory_bytes.saturating_add(grown);
-        if total > self.limit_bytes || maximum.is_some_and(|maximum| desired > maximum) {
+impl Usage {
+    /// Takes so many bytes more, or refuses them.
+    fn take(&mut self, bytes: u64) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_add(bytes);
+        if total > self.limit_bytes {
             self.refused = Some(Refused::Limit { wanted_bytes: total });
             return Ok(false);
         }
-        if !self.budget.take(grown) {
+        if !self.budget.take(bytes) {
             // Not the guest's doing, so it is not asked to cope: the call ends and can be tried again.
             self.refused = Some(Refused::Budget);
             return Err(wasmtime::format_err!("the node's memory budget is used up"));
@@ -186,16 +185,35 @@ impl ResourceLimiter for Usage {
         self.memory_bytes = total;
         Ok(true)
     }
+}
+
+/// What cannot grow by its own type or for want of room in its slot takes nothing, and that is not the limit's doing.
+impl ResourceLimiter for Usage {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(fits(desired, maximum) && self.take(more(current, desired))?)
+    }
 
     fn table_growing(
         &mut self,
-        _current: usize,
-        _desired: usize,
-        _maximum: Option<usize>,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // The pool's own bound on table elements applies.
-        Ok(true)
+        Ok(fits(desired, maximum) && self.take(more(current, desired).saturating_mul(ELEMENT_BYTES))?)
     }
+}
+
+fn fits(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_none_or(|maximum| desired <= maximum)
+}
+
+fn more(current: usize, desired: usize) -> u64 {
+    (desired as u64).saturating_sub(current as u64)
 }
 
 impl Drop for Usage {

@@ -26,6 +26,7 @@ mod loaded;
 mod long;
 mod rejected;
 mod stdio;
+mod tables;
 
 const CHILD: &str = "FAWN_TEST_COMPILE_CHILD";
 
