@@ -143,7 +143,7 @@ mod tests {
     use super::{monotonic_clock::Host as _, *};
     use crate::{
         engine::Engine,
-        instance::{Limits, new_store},
+        instance::{Limits, Usage, new_store},
         shape::Shape,
     };
 
@@ -152,7 +152,8 @@ mod tests {
     fn store() -> Store<State> {
         let engine = Engine::with_shape(Shape { slots: 1, reservation_bytes: 4 << 30 }).unwrap();
         let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
-        new_store(&engine, &limits, None, WasiCtxBuilder::new())
+        let usage = Usage::new(engine.memory(), &limits);
+        new_store(&engine, &limits, usage, None, WasiCtxBuilder::new())
     }
 
     #[test]
