@@ -16,6 +16,21 @@ const YOUNG: Duration = Duration::from_secs(120);
 /// With less free space than this on the disk, what is not needed goes too.
 const SCARCE_BYTES: u64 = 256 << 20;
 
+/// What content and code took when they were last listed, and what had been written by then. Files are only added by
+/// being written, so that what was written since bounds what they take by now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed {
+    taken_bytes: u64,
+    written_bytes: u64,
+}
+
+impl Listed {
+    /// What is taken at most, when so much has been written.
+    fn most_bytes(self, written_bytes: u64) -> u64 {
+        self.taken_bytes.saturating_add(written_bytes.saturating_sub(self.written_bytes))
+    }
+}
+
 impl Inner {
     /// What functions and the deployments under way need.
     pub(crate) fn needed(&self) -> HashSet<Digest> {
@@ -26,7 +41,8 @@ impl Inner {
         by_jobs.chain(deployed.iter().flat_map(|entry| entry.modules())).collect()
     }
 
-    /// Removes what is not needed until content and code take no more than they may.
+    /// Removes what is not needed until content and code take no more than they may. While there is clearly room, nothing
+    /// is looked at.
     ///
     /// # Errors
     /// `StorageFull` when what is needed takes more than that.
@@ -36,12 +52,19 @@ impl Inner {
     }
 
     fn evict(&self) -> Result<()> {
-        let _one = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = self.disk_budget_bytes;
+        let mut listed = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let (budget, free_bytes) = (self.disk_budget_bytes, self.artifacts.free_bytes()?);
+        // Before the folders are read: what comes meanwhile is counted twice rather than not at all.
+        let written_bytes = self.artifacts.written_bytes().saturating_add(self.compiler.written_bytes());
+        if free_bytes >= SCARCE_BYTES
+            && listed.is_some_and(|listed| listed.most_bytes(written_bytes) <= budget)
+        {
+            return Ok(());
+        }
         let stored = by_digest(self.artifacts.stored()?.into_iter().chain(self.compiler.stored()?));
         let mut taken: u64 = stored.values().map(|stored| stored.size_bytes).sum();
-        let limit =
-            budget.min(taken.saturating_add(self.artifacts.free_bytes()?).saturating_sub(SCARCE_BYTES));
+        *listed = Some(Listed { taken_bytes: taken, written_bytes });
+        let limit = budget.min(taken.saturating_add(free_bytes).saturating_sub(SCARCE_BYTES));
         if taken <= limit {
             return Ok(());
         }
@@ -61,6 +84,7 @@ impl Inner {
             taken = taken.saturating_sub(freed);
             spared += size_bytes.saturating_sub(freed);
         }
+        *listed = Some(Listed { taken_bytes: taken, written_bytes });
         if taken <= budget { Ok(()) } else { Err(too_much(taken, spared, budget)) }
     }
 }
@@ -85,4 +109,18 @@ fn too_much(taken: u64, spared: u64, budget: u64) -> Error {
         mebibytes(budget),
         mebibytes(taken - spared)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_since_bounds_what_is_taken() {
+        let listed = Listed { taken_bytes: 100, written_bytes: 1000 };
+        assert_eq!(listed.most_bytes(1000), 100);
+        assert_eq!(listed.most_bytes(1050), 150);
+        assert_eq!(listed.most_bytes(u64::MAX), u64::MAX - 900);
+        assert_eq!(Listed { taken_bytes: u64::MAX, ..listed }.most_bytes(1001), u64::MAX);
+    }
 }

@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     deploy::{Jobs, shutting_down},
+    disk::Listed,
     logs::Logs,
     metrics::{self, Pulls},
     namespaces::Namespaces,
@@ -108,7 +109,7 @@ pub(crate) struct Inner {
     pub(crate) garbage_grace: Duration,
     pub(crate) disk_budget_bytes: u64,
     /// Held while room is made on the disk.
-    pub(crate) evicting: std::sync::Mutex<()>,
+    pub(crate) disk: std::sync::Mutex<Option<Listed>>,
     version: VersionInfo,
 }
 
@@ -144,7 +145,7 @@ impl Node {
             basic_auth: config.basic_auth.as_ref().map(BasicAuth::new),
             garbage_grace: config.garbage_grace,
             disk_budget_bytes: config.disk_budget_bytes,
-            evicting: std::sync::Mutex::default(),
+            disk: std::sync::Mutex::default(),
             version: config.version,
         });
         let records = inner.records.all()?;

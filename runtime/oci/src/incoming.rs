@@ -96,6 +96,7 @@ impl Incoming {
         let persist = || {
             self.file.as_file().set_permissions(Permissions::from_mode(0o400))?;
             self.file.as_file().sync_all()?;
+            self.store.count(self.size_bytes);
             let ages = self.store.ages();
             self.file.persist(&path)?;
             drop(ages);

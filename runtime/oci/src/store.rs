@@ -4,7 +4,10 @@ use std::{
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -36,6 +39,7 @@ struct Folders {
     max_module_bytes: u64,
     /// Held while a module's age is looked at and acted on, or changed: what was just asked for is not collected.
     ages: Mutex<()>,
+    written_bytes: AtomicU64,
 }
 
 /// The file system would not do what was asked.
@@ -70,6 +74,7 @@ impl ArtifactStore {
             temporary: directory.join("tmp"),
             max_module_bytes,
             ages: Mutex::default(),
+            written_bytes: AtomicU64::new(0),
         };
         for folder in [&folders.modules, &folders.manifests, &folders.tags, &folders.temporary] {
             DirBuilder::new()
@@ -211,6 +216,16 @@ impl ArtifactStore {
         let space = rustix::fs::statvfs(&self.0.modules)
             .map_err(|error| unwritable(&self.0.modules, error.into()))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    /// What modules have taken that were put here since the store was opened, in bytes, whatever became of them.
+    pub fn written_bytes(&self) -> u64 {
+        self.0.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a module before it is here.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.0.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The modules that are here. Blocks on the disk.

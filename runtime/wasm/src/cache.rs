@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Cache {
     key: [u8; 32],
     compatibility: u64,
     boot_id: String,
+    written_bytes: AtomicU64,
 }
 
 /// Beside each code file: what is in it, and when it was last found to be what we wrote.
@@ -76,7 +78,13 @@ impl Cache {
         }
         fs::create_dir(&temporary)?;
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        Ok(Self { directory: directory.to_owned(), key, compatibility: compatibility(engine), boot_id })
+        Ok(Self {
+            directory: directory.to_owned(),
+            key,
+            compatibility: compatibility(engine),
+            boot_id,
+            written_bytes: AtomicU64::new(0),
+        })
     }
 
     /// A fresh directory for one compilation.
@@ -130,13 +138,14 @@ impl Cache {
     pub(crate) fn insert(&self, digest: &Digest, code: &Path, report: Report) -> io::Result<()> {
         let mut copy = tempfile::NamedTempFile::new_in(self.directory.join("tmp"))?;
         failpoint::passed("copy-begun");
-        io::copy(&mut open_regular(code)?, copy.as_file_mut())?;
+        let bytes = io::copy(&mut open_regular(code)?, copy.as_file_mut())?;
         failpoint::passed("copied");
         copy.as_file().set_permissions(fs::Permissions::from_mode(0o400))?;
         copy.as_file().sync_all()?;
         failpoint::passed("synced");
         rustix::fs::seek(copy.as_file(), rustix::fs::SeekFrom::Start(0))?;
         let code_hash = self.hash(&report, copy.as_file())?;
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         let file = copy.persist(self.code_path(digest))?;
         failpoint::passed("renamed");
         runtime_store::sync_directory(&self.directory)?;
@@ -157,6 +166,11 @@ impl Cache {
             }
         }
         Ok(())
+    }
+
+    /// What files have taken that were put here since the cache was opened, in bytes, whatever became of them.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
     }
 
     /// What lies here, also of other versions of Wasmtime; a code file and its record are one entry each.
@@ -221,6 +235,7 @@ impl Cache {
     fn write_record(&self, digest: &Digest, record: &Record) -> io::Result<()> {
         let json = serde_json::to_string(record)?;
         let line = format!("{}\n{json}", self.record_hash(digest, &json));
+        self.written_bytes.fetch_add(line.len() as u64, Ordering::Relaxed);
         runtime_store::write_atomically(&self.record_path(digest), line.as_bytes(), 0o600)
     }
 

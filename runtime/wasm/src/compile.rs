@@ -141,6 +141,11 @@ impl Compiler {
         self.cache.retain(keep, grace).map_err(Error::internal)
     }
 
+    /// What machine code has taken on disk that was written since the start, in bytes, whatever became of it.
+    pub fn written_bytes(&self) -> u64 {
+        self.cache.written_bytes()
+    }
+
     /// What machine code takes on disk, by module.
     ///
     /// # Errors

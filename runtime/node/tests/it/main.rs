@@ -628,7 +628,10 @@ async fn what_no_function_needs_makes_room_the_longest_unused_first() {
 async fn a_deploy_beyond_the_disk_budget_is_refused_and_nothing_else() {
     let machine = Machine { disk_budget_bytes: 400 << 10, ..Machine::new() };
     let artifacts = machine.artifacts();
-    let running = machine.start();
+    let running = machine.start_with(
+        artifacts.clone(),
+        Arc::new(Registry::new(RegistryConfig::default(), artifacts.clone()).unwrap()),
+    );
     let spec = async |mark: u8| {
         let module = artifacts.insert(full(padded(mark, 300 << 10))).await.unwrap();
         let image = runtime_api::ImageReference::local(module.digest).to_string();
