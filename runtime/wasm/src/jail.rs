@@ -103,9 +103,9 @@ impl MemoryInUse {
     pub(crate) fn limit(mut self, instance_bytes: u64) -> io::Result<()> {
         let mut text = String::new();
         self.0.read_to_string(&mut text)?;
-        let lowered = |given| failpoint::limit(failpoint::MEMORY_BYTES, given);
-        limit(Resource::As, in_use(&text, "VmSize:")? + lowered(MEMORY_BYTES))?;
-        limit(Resource::Data, in_use(&text, "VmData:")? + lowered(MEMORY_BYTES + instance_bytes))
+        let given = |bytes| failpoint::limit(failpoint::MEMORY_BYTES, bytes);
+        limit(Resource::As, in_use(&text, "VmSize:")? + given(MEMORY_BYTES))?;
+        limit(Resource::Data, in_use(&text, "VmData:")? + given(MEMORY_BYTES + instance_bytes))
     }
 }
 
