@@ -19,7 +19,7 @@ use crate::{
     engine::{Engine, MAX_MEMORY_BYTES},
     failpoint,
     inspect::{World, inspect},
-    instance::{Limits, Refused},
+    instance::{Limits, Refused, errno},
     jail::{self, MemoryInUse, Walls},
     scan::scan,
     shape::Shape,
@@ -224,11 +224,7 @@ fn malformed(error: &wasmtime::Error) -> Error {
 
 /// What the machine refused, if that is why it failed: memory, descriptors, a call of the kernel.
 fn refused_by_the_machine(error: &wasmtime::Error) -> Option<Refusal> {
-    let errno = error.chain().find_map(|cause| {
-        let by_library = cause.downcast_ref::<rustix::io::Errno>().copied();
-        by_library.or_else(|| rustix::io::Errno::from_io_error(cause.downcast_ref()?))
-    })?;
-    let error = match errno {
+    let error = match errno(error)? {
         // Of the memory that this process may have, or of the machine's.
         rustix::io::Errno::NOMEM => too_costly("it took too much memory"),
         _ => Error::internal(one_line(error)),

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use http_body_util::BodyExt;
 use runtime_api::Error;
 use runtime_egress::Policy;
+use rustix::io::Errno;
 use tokio::time::Instant;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -149,7 +150,7 @@ impl Usage {
 
     /// Whether a call ended for want of room on the node, and not by the guest's doing.
     pub(crate) fn lacked_room(&self, error: &wasmtime::Error) -> Option<Error> {
-        if self.refused == Some(Refused::Budget) {
+        if self.refused == Some(Refused::Node) {
             return Some(overloaded("the node has no memory to spare for this call"));
         }
         let full = error.downcast_ref::<PoolConcurrencyLimitError>();
@@ -165,8 +166,8 @@ pub(crate) enum Refused {
         /// What it would have come to.
         wanted_bytes: u64,
     },
-    /// The node's budget.
-    Budget,
+    /// The node's budget, or the kernel.
+    Node,
 }
 
 impl Usage {
@@ -179,7 +180,7 @@ impl Usage {
         }
         if !self.budget.take(bytes) {
             // Not the guest's doing, so it is not asked to cope: the call ends and can be tried again.
-            self.refused = Some(Refused::Budget);
+            self.refused = Some(Refused::Node);
             return Err(wasmtime::format_err!("the node's memory budget is used up"));
         }
         self.memory_bytes = total;
@@ -198,6 +199,15 @@ impl ResourceLimiter for Usage {
         Ok(fits(desired, maximum) && self.take(more(current, desired))?)
     }
 
+    /// What the kernel has no memory for is no more the guest's doing than a budget that is used up.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if errno(&error) != Some(Errno::NOMEM) {
+            return Ok(());
+        }
+        self.refused = Some(Refused::Node);
+        Err(error)
+    }
+
     fn table_growing(
         &mut self,
         current: usize,
@@ -206,6 +216,13 @@ impl ResourceLimiter for Usage {
     ) -> wasmtime::Result<bool> {
         Ok(fits(desired, maximum) && self.take(more(current, desired).saturating_mul(ELEMENT_BYTES))?)
     }
+}
+
+/// What the kernel answered, if that is why something failed.
+pub(crate) fn errno(error: &wasmtime::Error) -> Option<Errno> {
+    error.chain().find_map(|cause| {
+        cause.downcast_ref().copied().or_else(|| Errno::from_io_error(cause.downcast_ref()?))
+    })
 }
 
 fn fits(desired: usize, maximum: Option<usize>) -> bool {

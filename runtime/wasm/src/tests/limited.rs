@@ -36,6 +36,32 @@ async fn the_kernel_ends_what_takes_too_much_memory() {
     module.resize(module.len() + (80 << 20), 0);
     bench.compiler.compile(&bench.artifact(&module)).await.expect("with all its memory it compiles");
 
-    let said = rejected_twice(&module, (MEMORY_BYTES, &(8 << 20).to_string())).await;
+    let said = rejected_twice(&module, &[(MEMORY_BYTES, &(8 << 20).to_string())]).await;
     assert!(said.contains("too much memory"), "{said}");
+}
+
+/// What the kernel refuses of memory while nothing is wrong with the module: what an instance begins with, and what it
+/// grows by.
+#[tokio::test]
+async fn memory_that_the_machine_lacks_is_no_property_of_the_module() {
+    for wat in [
+        r#"(module (memory 512) (func (export "_start")))"#,
+        r#"(module (memory 1) (table 1 funcref)
+            (func $start (if (i32.eq (memory.grow (i32.const 511)) (i32.const -1)) (then unreachable)))
+            (start $start) (func (export "_start")))"#,
+    ] {
+        let bench = Bench::new();
+        let artifact = bench.artifact(&wat::parse_str(wat).unwrap());
+        // Less than the instance's 32 MiB, and enough for the compiler, which takes hardly more than it has.
+        let memory = (16 << 20).to_string();
+        let short = Bench::compiler_with(&bench.folder, &bench.engine, &[(MEMORY_BYTES, &memory)]);
+        for tried in 1..=2 {
+            let error = short.compile(&artifact).await.unwrap_err();
+            assert_eq!(error.code(), "compile-limit", "{wat}: {error}");
+            assert!(error.to_string().contains("too much memory"), "{wat}: {error}");
+            assert_eq!(short.compiled(), tried, "{wat}: it is tried again each time");
+        }
+        bench.compiler.compile(&artifact).await.expect("as soon as there is memory");
+        assert_eq!(bench.compiler.compiled(), 1);
+    }
 }
