@@ -124,7 +124,7 @@ fn start(folder: &Path, engine: Engine, valgrind: Option<PathBuf>) -> Result<Nod
     };
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());
     let logs = Logs::start(&folder.join("logs"), LogLimits::default(), "00000000")?;
-    let vault = Vault::open_or_make(store.clone(), &folder.join("secrets.key"))?;
+    let vault = Vault::open_or_make(store.clone(), &folder.join("secrets.key"), false)?;
     let parts = NodeParts { store, vault, artifacts, source, engine, compiler, logs, runtime };
     Node::start(config, parts, &prometheus::Registry::new()).context("the node cannot be started")
 }

@@ -74,7 +74,7 @@ fn vault(config: &Config, directory: &Path, store: Store) -> Result<Vault> {
     let own = directory.join("secrets.key");
     let (vault, file) = match &config.secrets_key_file {
         Some(file) => (Vault::open(store, file)?, file),
-        None => (Vault::open_or_make(store, &own)?, &own),
+        None => (Vault::open_or_make(store, &own, config.secrets_key_lost)?, &own),
     };
     if !config.secrets_key_lost {
         vault.check_key(file)?;

@@ -20,11 +20,20 @@ pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> 
     {
         return refused(&error, &function, &call_id);
     }
-    let mut running = gateway.metrics.begin(&function);
+    let mut running = None;
     let span = debug_span!("invocation", %call_id, %function);
     let presented = are_presented(call.invocation.request.headers());
-    let call = gateway.gate.call(peer.address, &function, presented, call.run(&*gateway.provider));
-    let (response, is_known) = match call.instrument(span).await {
+    // Who waits at the gate does not call yet.
+    let begun = async {
+        running = Some(gateway.metrics.begin(&function));
+        call.run(&*gateway.provider).await
+    };
+    let answered = gateway.gate.call(peer.address, &function, presented, begun).instrument(span).await;
+    let Some(mut running) = running else {
+        let error = answered.err().unwrap_or_else(|| Error::internal("a call was answered before it began"));
+        return answer(&error, &call_id).map(CallBody::from);
+    };
+    let (response, is_known) = match answered {
         Ok(response) => {
             let is_known = response.extensions().get::<Unattributed>().is_none();
             (response, is_known)
@@ -33,7 +42,7 @@ pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> 
             running.forget();
             return refused(&error, &function, &call_id);
         }
-        Err(error @ (Error::Unauthenticated { .. } | Error::TooManyAttempts { .. })) => {
+        Err(error @ Error::Unauthenticated { .. }) => {
             let response = answer(&error, &call_id);
             running.refused(response.status());
             return response.map(CallBody::from);
@@ -55,7 +64,7 @@ fn refused(error: &Error, function: &FunctionName, call_id: &CallId) -> Response
 
 /// Whether an error tells that there is such a function: these come before anybody looks.
 fn is_found(error: &Error) -> bool {
-    !matches!(error, Error::Unreachable { .. } | Error::Invalid { .. })
+    !matches!(error, Error::Unreachable { .. } | Error::TooManyAttempts { .. } | Error::Invalid { .. })
 }
 
 /// The body of an answer. A call lasts until its body is dropped.

@@ -1,12 +1,13 @@
 use std::{
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_api::{Error, Result};
 use runtime_process::Seldom;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// How often a wrong attempt is told in the log: whoever guesses chooses how many there are.
@@ -63,7 +64,7 @@ impl Guesses {
         };
         self.failures.with_label_values(&[door.label(), outcome]).inc();
         let mut seldom = self.seldom.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(attempts) = seldom.add(1, Instant::now()) else { return };
+        let Some(attempts) = seldom.add(1, Instant::now().into_std()) else { return };
         drop(seldom);
         let path: String = path.chars().take(MAX_PATH_CHARS).collect();
         warn!(%peer, path, outcome, attempts, "wrong credentials; attempts are all since this was last said");

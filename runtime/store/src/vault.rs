@@ -19,6 +19,9 @@ use crate::{Error, Result, Store, write_atomically};
 /// The one table whose values are encrypted.
 const SECRETS: &str = "secrets";
 
+/// What is wrong with a value that cannot be decrypted.
+const ANOTHER_KEY: &str = "it was encrypted with another key, or was changed";
+
 const KEY_BYTES: usize = 32;
 const MAKE_KEY: &str =
     "make one where there are no secrets yet: head -c 32 /dev/urandom > FILE; chmod 600 FILE";
@@ -51,17 +54,18 @@ impl Vault {
         }
     }
 
-    /// With a key of our own, which is made unless there are values already that need another.
+    /// With a key of our own, which is made unless there are values already that need another; also then, if that one is
+    /// `lost`.
     ///
     /// # Errors
     /// [`Error::Unusable`]: what is wrong with the file and what to do. As [`Store::list`].
-    pub fn open_or_make(store: Store, key_file: &Path) -> Result<Self> {
+    pub fn open_or_make(store: Store, key_file: &Path, lost: bool) -> Result<Self> {
         if let Some(key) = read_key(key_file)? {
             return Ok(Self::with(store, &key));
         }
-        if !store.list(SECRETS)?.is_empty() {
+        if !lost && !store.list(SECRETS)?.is_empty() {
             let problem = "the key of the secrets is missing; restore it from a backup, or give it with --secrets-key-file; \
-                           if it is lost, put another there, and see --secrets-key-lost";
+                           if it is lost, start with --secrets-key-lost, and then give each secret again";
             return Err(unusable(key_file, problem));
         }
         let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -72,7 +76,7 @@ impl Vault {
     }
 
     /// Refuses a key that reads none of the values that there are: functions would find no secrets, and nobody why. A
-    /// record that the store finds damaged tells nothing of the key. `key_file` is where it came from.
+    /// record that is damaged, or of another version, tells nothing of the key. `key_file` is where it came from.
     ///
     /// # Errors
     /// [`Error::Unusable`]: which value, and what to do. As [`Store::list`].
@@ -81,8 +85,10 @@ impl Vault {
         for (key, record) in self.store.list(SECRETS)? {
             match record.map(|record| self.decrypt(&key, &record)) {
                 Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => drop(first.get_or_insert(error)),
-                Err(_) => {}
+                Ok(Err(error @ Error::DamagedRecord { problem: ANOTHER_KEY, .. })) => {
+                    first.get_or_insert(error);
+                }
+                Ok(Err(_)) | Err(_) => {}
             }
         }
         let Some(first) = first else { return Ok(()) };
@@ -150,7 +156,7 @@ impl Vault {
         let nonce: &[u8; NONCE_BYTES] = nonce;
         let bound = bound_to(key);
         let value = self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: encrypted, aad: &bound });
-        value.map(Zeroizing::new).map_err(|_| damaged("it was encrypted with another key, or was changed"))
+        value.map(Zeroizing::new).map_err(|_| damaged(ANOTHER_KEY))
     }
 }
 
@@ -226,7 +232,7 @@ mod tests {
     async fn a_value_outlasts_a_restart_and_is_nowhere_in_clear() {
         let (folder, key) = place();
         let store = Store::open(folder.path()).unwrap();
-        let vault = Vault::open_or_make(store.clone(), &key).unwrap();
+        let vault = Vault::open_or_make(store.clone(), &key, false).unwrap();
         vault.put("staff/b", VALUE).await.unwrap();
         vault.put("a", b"").await.unwrap();
         vault.put("c", b"x").await.unwrap();
@@ -239,7 +245,7 @@ mod tests {
             let bytes = fs::read(entry.unwrap().path()).unwrap();
             assert!(!bytes.windows(VALUE.len()).any(|window| window == VALUE));
         }
-        let vault = Vault::open_or_make(Store::open(folder.path()).unwrap(), &key).unwrap();
+        let vault = Vault::open_or_make(Store::open(folder.path()).unwrap(), &key, false).unwrap();
         let listed: Vec<_> = vault.list().unwrap();
         let listed: Vec<_> =
             listed.iter().map(|(key, value)| (key.as_str(), value.as_ref().unwrap().as_slice())).collect();
@@ -249,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn equal_values_look_different_and_any_change_or_move_is_noticed() {
         let (folder, key) = place();
-        let vault = Vault::open_or_make(Store::open(folder.path()).unwrap(), &key).unwrap();
+        let vault = Vault::open_or_make(Store::open(folder.path()).unwrap(), &key, false).unwrap();
         let record = vault.encrypt("a", VALUE).unwrap();
         assert_ne!(record, vault.encrypt("a", VALUE).unwrap());
         assert_eq!(vault.decrypt("a", &record).unwrap().as_slice(), VALUE);
@@ -268,7 +274,7 @@ mod tests {
     async fn another_key_costs_the_values_of_the_first_and_says_which() {
         let (folder, key) = place();
         let store = Store::open(folder.path()).unwrap();
-        Vault::open_or_make(store.clone(), &key).unwrap().put("old", VALUE).await.unwrap();
+        Vault::open_or_make(store.clone(), &key, false).unwrap().put("old", VALUE).await.unwrap();
         let other = folder.path().join("other.key");
         write(&other, &[1; 32], 0o400);
         let vault = Vault::open(store, &other).unwrap();
@@ -283,7 +289,7 @@ mod tests {
     async fn a_key_that_reads_nothing_is_told_from_a_value_that_is_damaged() {
         let (folder, key) = place();
         let store = Store::open(folder.path()).unwrap();
-        let vault = Vault::open_or_make(store.clone(), &key).unwrap();
+        let vault = Vault::open_or_make(store.clone(), &key, false).unwrap();
         vault.check_key(&key).unwrap();
         vault.put("staff/token", VALUE).await.unwrap();
         vault.check_key(&key).unwrap();
@@ -306,7 +312,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let refused = |path: &Path, made: bool| {
             let vault = if made {
-                Vault::open_or_make(store.clone(), path)
+                Vault::open_or_make(store.clone(), path, false)
             } else {
                 Vault::open(store.clone(), path)
             };
@@ -331,7 +337,7 @@ mod tests {
         assert!(refused(folder.path(), true).contains("no file"));
 
         fs::remove_file(&key).unwrap();
-        Vault::open_or_make(store.clone(), &key).unwrap().put("a", VALUE).await.unwrap();
+        Vault::open_or_make(store.clone(), &key, false).unwrap().put("a", VALUE).await.unwrap();
         fs::remove_file(&key).unwrap();
         assert!(refused(&key, true).contains("missing"));
         assert!(!key.exists());

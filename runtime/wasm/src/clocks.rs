@@ -152,8 +152,8 @@ mod tests {
     fn store() -> Store<State> {
         let engine = Engine::with_shape(Shape { slots: 1, reservation_bytes: 4 << 30 }).unwrap();
         let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
-        let usage = Usage::new(engine.memory(), &limits);
-        new_store(&engine, &limits, usage, None, WasiCtxBuilder::new())
+        let usage = Usage::new(&engine, &limits);
+        new_store(&engine, &limits, Instant::now(), usage, None, WasiCtxBuilder::new())
     }
 
     #[test]

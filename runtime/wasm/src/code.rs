@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use runtime_api::ArtifactKind;
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout};
 use wasmtime::{Module, component::Component};
 use wasmtime_wasi::{WasiCtxBuilder, p2::bindings::CommandPre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -116,8 +116,8 @@ impl Code {
             Self::Http(pre) => pre.instance_pre(),
             Self::Command(pre) => pre.instance_pre(),
         };
-        let mut store =
-            new_store(engine, limits, Usage::new(engine.memory(), limits), None, WasiCtxBuilder::new());
+        let usage = Usage::new(engine, limits);
+        let mut store = new_store(engine, limits, Instant::now(), usage, None, WasiCtxBuilder::new());
         let started = timeout(most, pre.instantiate_async(&mut store)).await;
         (started.map(|started| started.map(drop)), store.into_data().usage)
     }

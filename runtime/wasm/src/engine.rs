@@ -209,6 +209,11 @@ impl Engine {
         &self.inner.memory
     }
 
+    /// The most that one memory can grow to.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        self.inner.shape.largest_memory_bytes()
+    }
+
     pub(crate) fn spill(&self) -> &Arc<Spill> {
         &self.inner.spill
     }
@@ -261,21 +266,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes that may be handed out: the node's, or a function's within those.
+/// Bytes that may be handed out.
 pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
-    within: Option<Arc<Budget>>,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0), within: None }
-    }
-
-    /// A function's, which is bounded by the node's alone.
-    pub(crate) fn within(node: &Arc<Self>) -> Self {
-        Self { within: Some(node.clone()), ..Self::new(u64::MAX) }
+        Self { limit, used: AtomicU64::new(0) }
     }
 
     /// What is handed out now, in bytes.
@@ -284,18 +283,12 @@ impl Budget {
     }
 
     pub(crate) fn take(&self, bytes: u64) -> bool {
-        if self.within.as_ref().is_some_and(|node| !node.take(bytes)) {
-            return false;
-        }
         let within = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
     }
 
     pub(crate) fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
-        if let Some(node) = &self.within {
-            node.give_back(bytes);
-        }
     }
 }
 

@@ -402,8 +402,9 @@ mod tests {
     fn store(secrets: Option<&SecretFiles>) -> Store<State> {
         let engine = Engine::with_shape(Shape { slots: 1, reservation_bytes: 4 << 30 }).unwrap();
         let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
-        let usage = Usage::new(engine.memory(), &limits);
-        new_store(&engine, &limits, usage, secrets.map(SecretFiles::open), WasiCtxBuilder::new())
+        let (start, usage) = (tokio::time::Instant::now(), Usage::new(&engine, &limits));
+        let secrets = secrets.map(SecretFiles::open);
+        new_store(&engine, &limits, start, usage, secrets, WasiCtxBuilder::new())
     }
 
     fn secrets() -> SecretFiles {

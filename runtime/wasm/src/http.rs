@@ -45,7 +45,8 @@ pub(crate) async fn call(call: Call, pre: &ProxyPre<State>, invocation: Invocati
     let access = Access::of(&call, &request, &call_id);
     let mut wasi = WasiCtxBuilder::new();
     wasi.envs(&call.pool.settings.env).stdout(log.stream("stdout")).stderr(log.stream("stderr"));
-    let mut store = new_store(call.engine(), &call.pool.settings.limits, call.usage(), call.secrets(), wasi);
+    let limits = &call.pool.settings.limits;
+    let mut store = new_store(call.engine(), limits, call.start, call.usage(), call.secrets(), wasi);
 
     let (send_head, mut head) = oneshot::channel();
     let request = store

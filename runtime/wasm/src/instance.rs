@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use http_body_util::BodyExt;
 use runtime_api::Error;
@@ -63,6 +66,7 @@ pub(crate) struct State {
 pub(crate) fn new_store(
     engine: &Engine,
     limits: &Limits,
+    start: Instant,
     usage: Usage,
     secrets: Option<Directory>,
     mut wasi: WasiCtxBuilder,
@@ -74,7 +78,7 @@ pub(crate) fn new_store(
     http.set_field_size_limit(FIELD_SIZE_LIMIT);
     let state = State {
         wasi: wasi.build(),
-        start: Instant::now(),
+        start,
         table: ResourceTable::new(),
         secrets,
         http,
@@ -134,18 +138,44 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// Memory that one call holds, tables among it, taken from the function's budget and so from the node's, and given back when
-/// the store is dropped.
+/// Memory that one call holds, tables among it, taken from the node's budget, counted for the function, and given back
+/// when the store is dropped.
 pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
     pub(crate) limit_bytes: u64,
-    budget: Arc<Budget>,
+    /// What it has of the node's budget: no less than it holds.
+    taken_bytes: u64,
+    begins_with_bytes: u64,
+    /// The most that one memory can grow to.
+    slot_bytes: u64,
+    node: Arc<Budget>,
+    /// What all calls of the function have.
+    function: Option<Arc<AtomicU64>>,
     pub(crate) refused: Option<Refused>,
 }
 
 impl Usage {
-    pub(crate) fn new(budget: &Arc<Budget>, limits: &Limits) -> Self {
-        Self { memory_bytes: 0, limit_bytes: limits.memory_bytes, budget: budget.clone(), refused: None }
+    /// Of nobody's function, with that limit.
+    pub(crate) fn new(engine: &Engine, limits: &Limits) -> Self {
+        Self {
+            memory_bytes: 0,
+            limit_bytes: limits.memory_bytes,
+            taken_bytes: 0,
+            begins_with_bytes: 0,
+            slot_bytes: engine.slot_bytes(),
+            node: engine.memory().clone(),
+            function: None,
+            refused: None,
+        }
+    }
+
+    /// Of a function, whose instances begin with that much. That is taken at once, and allowed in any case: whether it
+    /// may be is asked when the function is deployed, and later versions may count more.
+    pub(crate) fn of(mut self, function: &Arc<AtomicU64>, begins_with_bytes: u64) -> Self {
+        self.function = Some(function.clone());
+        self.begins_with_bytes = begins_with_bytes;
+        self.limit_bytes = self.limit_bytes.max(begins_with_bytes);
+        self
     }
 
     /// Whether a call ended for want of room on the node, and not by the guest's doing.
@@ -178,10 +208,18 @@ impl Usage {
             self.refused = Some(Refused::Limit { wanted_bytes: total });
             return Ok(false);
         }
-        if !self.budget.take(bytes) {
-            // Not the guest's doing, so it is not asked to cope: the call ends and can be tried again.
-            self.refused = Some(Refused::Node);
-            return Err(wasmtime::format_err!("the node's memory budget is used up"));
+        if total > self.taken_bytes {
+            // All that an instance begins with, so that its memories and tables do not each ask.
+            let more = total.max(self.begins_with_bytes) - self.taken_bytes;
+            if !self.node.take(more) {
+                // Not the guest's doing, so it is not asked to cope: the call ends and can be tried again.
+                self.refused = Some(Refused::Node);
+                return Err(wasmtime::format_err!("the node's memory budget is used up"));
+            }
+            if let Some(function) = &self.function {
+                function.fetch_add(more, Ordering::Relaxed);
+            }
+            self.taken_bytes += more;
         }
         self.memory_bytes = total;
         Ok(true)
@@ -196,7 +234,8 @@ impl ResourceLimiter for Usage {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(fits(desired, maximum) && self.take(more(current, desired))?)
+        let fits = fits(desired, maximum) && desired as u64 <= self.slot_bytes;
+        Ok(fits && self.take(more(current, desired))?)
     }
 
     /// What the kernel has no memory for is no more the guest's doing than a budget that is used up.
@@ -235,6 +274,12 @@ fn more(current: usize, desired: usize) -> u64 {
 
 impl Drop for Usage {
     fn drop(&mut self) {
-        self.budget.give_back(self.memory_bytes);
+        if self.taken_bytes == 0 {
+            return;
+        }
+        self.node.give_back(self.taken_bytes);
+        if let Some(function) = &self.function {
+            function.fetch_sub(self.taken_bytes, Ordering::Relaxed);
+        }
     }
 }

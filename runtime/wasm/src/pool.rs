@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     code::Code,
     compile::{CompiledModule, Compiler},
-    engine::{Budget, Engine, Slot, boxed},
+    engine::{Engine, Slot, boxed},
     function_log::{FunctionLog, LogEvent},
     guest_log::{WithCauses, report},
     http,
@@ -69,7 +69,7 @@ pub struct InstancePool {
     pub(crate) environment: Arc<Environment>,
     share: Arc<Semaphore>,
     inflight: AtomicU64,
-    memory: Arc<Budget>,
+    memory: Arc<AtomicU64>,
     code: Arc<SharedCode>,
     /// Whether the code is wanted in memory for this function's sake.
     holds_code: AtomicBool,
@@ -90,7 +90,7 @@ impl InstancePool {
         let code = compiler.share(module.artifact.digest);
         let share = (engine.slots() as usize * 3).div_ceil(4).max(1);
         Self {
-            memory: Arc::new(Budget::within(engine.memory())),
+            memory: Arc::default(),
             engine,
             compiler,
             module,
@@ -145,9 +145,9 @@ impl InstancePool {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Linear memory of the calls in flight, in bytes.
+    /// Memory of the calls in flight, tables among it, in bytes.
     pub fn memory_in_use_bytes(&self) -> u64 {
-        self.memory.used()
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// Drops the code from memory once the calls in flight are done, unless another function wants it there; the next
@@ -273,7 +273,8 @@ impl Call {
 
     /// Memory of the function's that it may take.
     pub(crate) fn usage(&self) -> Usage {
-        Usage::new(&self.pool.memory, &self.pool.settings.limits)
+        let pool = &self.pool;
+        Usage::new(&pool.engine, &pool.settings.limits).of(&pool.memory, pool.module.memory_bytes)
     }
 
     pub(crate) fn tails(&self) -> &TaskTracker {

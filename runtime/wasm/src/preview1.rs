@@ -137,7 +137,7 @@ impl Process {
             output: Buffer::new(most_output_bytes, engine.spill().clone()),
             errors: None,
             memory: None,
-            usage: Usage::new(engine.memory(), limits),
+            usage: Usage::new(engine, limits),
         }
     }
 

@@ -61,6 +61,11 @@ impl Shape {
         self.slots.saturating_mul(2)
     }
 
+    /// The most that one memory can grow to.
+    pub(crate) fn largest_memory_bytes(self) -> u64 {
+        self.reservation_bytes.min(MAX_MEMORY_BYTES)
+    }
+
     /// Whether compiled code checks each access to memory.
     pub(crate) fn checks_bounds(self) -> bool {
         self.reservation_bytes < FULL_RESERVATION
@@ -95,7 +100,7 @@ impl Shape {
             .total_tables(slots.saturating_mul(TABLES))
             .max_tables_per_component(TABLES)
             .total_stacks(slots)
-            .max_memory_size(bytes(self.reservation_bytes.min(MAX_MEMORY_BYTES)))
+            .max_memory_size(bytes(self.largest_memory_bytes()))
             .max_component_instance_size(1 << 20)
             .max_core_instance_size(1 << 20)
             .max_tables_per_module(TABLES)

@@ -86,7 +86,8 @@ fn component_run(
         wasi.envs(&cgi::environment(&parts, body.size_hint().exact()));
     }
     wasi.stdin(Stdin::new(body));
-    let mut store = new_store(call.engine(), &settings.limits, call.usage(), call.secrets(), wasi);
+    let mut store =
+        new_store(call.engine(), &settings.limits, call.start, call.usage(), call.secrets(), wasi);
     Box::pin(async move {
         let result = match &*code {
             Code::Command(pre) => run(pre, &mut store).await,

@@ -41,6 +41,11 @@ impl Rates {
         self.functions.remove(function).unwrap_or(Rate { due: now, left_out: None })
     }
 
+    /// What it wrote counts no more.
+    pub(crate) fn forget(&mut self, function: &FunctionName) {
+        self.functions.remove(function);
+    }
+
     /// Keeps it, and now and then forgets those who have not written for long.
     pub(crate) fn put(&mut self, function: &FunctionName, rate: Rate, now: Instant) {
         self.functions.insert(function.clone(), rate);

@@ -52,7 +52,16 @@ impl Writer {
     }
 
     fn write(&mut self, log: &FunctionLog) {
-        let (now, function, (entries, dropped)) = (Instant::now(), log.function(), log.take());
+        self.write_at(log, Instant::now());
+    }
+
+    fn write_at(&mut self, log: &FunctionLog, now: Instant) {
+        let (function, (entries, dropped)) = (log.function(), log.take());
+        if log.has_ended() {
+            // The next log of this name begins anew, with all that it may write.
+            self.rates.forget(function);
+            return;
+        }
         let mut rate = self.rates.take(function, now);
         let mut lines = String::new();
         if let Some(left_out) = rate.resume(now) {

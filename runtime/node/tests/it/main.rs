@@ -100,7 +100,8 @@ impl Machine {
         let store = Store::open(self.folder.path()).unwrap();
         let (compiler, runtime) = (Arc::new(compiler), tokio::runtime::Handle::current());
         let logs = Logs::start(&self.folder.path().join("logs"), LogLimits::default(), "0123abcd").unwrap();
-        let vault = Vault::open_or_make(store.clone(), &self.folder.path().join("secrets.key")).unwrap();
+        let vault =
+            Vault::open_or_make(store.clone(), &self.folder.path().join("secrets.key"), false).unwrap();
         let parts = NodeParts { store, vault, artifacts, source, engine, compiler, logs, runtime };
         let registry = prometheus::Registry::new();
         let node = Node::start(config, parts, &registry).unwrap();

@@ -73,7 +73,8 @@ impl Chance {
         place[8] = tag;
         let clock_or_fd: u32 = self.of(&[0, 0, 1, 1, 1, 2, 3, 7]);
         place[16..20].copy_from_slice(&clock_or_fd.to_le_bytes());
-        let timeout: u64 = self.of(&[0, 0, 1, 1_000_000, 1_000_000_000, 1 << 62, u64::MAX]);
+        // In whole steps of the guest's clocks, since ours alone rounds others up.
+        let timeout: u64 = self.of(&[0, 0, GRAIN_NANOS, 1_000_000, 1_000_000_000, 1 << 62, u64::MAX]);
         place[24..32].copy_from_slice(&timeout.to_le_bytes());
         let flags: u16 = self.of(&[0, 0, 1, 1, 1, 2]);
         place[40..42].copy_from_slice(&flags.to_le_bytes());
