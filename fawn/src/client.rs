@@ -180,14 +180,15 @@ impl Gateway {
         let text: String = text.trim().chars().take(MAX_SHOWN).collect();
         if status == StatusCode::UNAUTHORIZED {
             let (base, here) = (self.address(), is_this_machine(&self.base));
-            let refused = match (&self.credentials, here) {
-                (Some(_), _) => "does not accept the credentials",
-                (None, true) => "wants credentials: its data directory has them, name that with --data-dir",
-                (None, false) => "wants credentials",
-            };
-            bail!(
-                "the gateway at {base} {refused}; or run `faas-cli login -g {base} --password-stdin < FILE`"
-            );
+            let login = format!("`faas-cli login -g {base} --password-stdin < FILE`");
+            match (&self.credentials, here) {
+                (Some(_), _) => bail!("the gateway at {base} does not accept the credentials; run {login}"),
+                (None, true) => bail!(
+                    "the gateway at {base} wants credentials: name its data directory, which has the file \
+                     basic-auth-password, with --data-dir, or run {login}"
+                ),
+                (None, false) => bail!("the gateway at {base} wants credentials; run {login}"),
+            }
         }
         bail!(
             "the gateway answered {status}: {}",

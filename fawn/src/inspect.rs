@@ -4,7 +4,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use runtime_api::{ArtifactKind, ImageReference, ModuleCommand};
 use runtime_oci::{ArtifactSource, PullPolicy};
@@ -54,7 +54,9 @@ pub(crate) async fn run(arguments: InspectArguments) -> Result<()> {
     } else {
         in_words(&found, &command, bytes.len(), digest)
     };
-    Ok(writeln!(io::stdout(), "{text}")?)
+    writeln!(io::stdout(), "{text}")?;
+    // For scripts; the reason is in the text.
+    found.world().map(drop).map_err(|_| anyhow!("{} does not run here", arguments.source))
 }
 
 async fn pull(reference: &str, client: &TemporaryRegistry) -> Result<Module> {

@@ -3,7 +3,9 @@ use std::io::{self, IsTerminal};
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter, fmt,
+    EnvFilter, Layer,
+    filter::{self, LevelFilter},
+    fmt,
     fmt::{format::Writer, time::FormatTime},
     layer::SubscriberExt,
     registry,
@@ -34,6 +36,17 @@ pub enum LogError {
         /// What is wrong with it.
         source: filter::ParseError,
     },
+    /// A part of the filter is no level and names no level for a module: a misspelt one would switch the log off.
+    #[error(
+        "log filter {filter:?} is not valid: {part:?} is no level; write error, warn, info, debug, trace or off, or \
+         MODULE=LEVEL"
+    )]
+    UnknownLevel {
+        /// What was given.
+        filter: String,
+        /// The part.
+        part: String,
+    },
     /// The operating system gives no thread to write from.
     #[error("the log's thread cannot be started")]
     NoThread(#[from] io::Error),
@@ -49,6 +62,10 @@ pub fn subscriber(
     filter: &str,
     format: LogFormat,
 ) -> Result<(impl Subscriber + Send + Sync, LogGuard), LogError> {
+    let bare = filter.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.contains(['=', '[']));
+    if let Some(part) = bare.into_iter().find(|part| part.parse::<LevelFilter>().is_err()) {
+        return Err(LogError::UnknownLevel { filter: filter.to_owned(), part: part.to_owned() });
+    }
     let directives = EnvFilter::try_new(filter)
         .map_err(|source| LogError::UnknownFilter { filter: filter.to_owned(), source })?;
     let (queue, guard) = LogQueue::start(io::stderr(), move |dropped| note(dropped, format))?;
@@ -83,6 +100,10 @@ mod tests {
         assert!(subscriber("info,hyper=warn", LogFormat::Json).is_ok());
         let error = subscriber("fawn=loud", LogFormat::Text).err().unwrap().to_string();
         assert!(error.contains("fawn=loud"), "{error}");
+        for (filter, part) in [("inof", "inof"), ("info, warning", "warning"), ("runtime_wasm", "runtime_wasm")] {
+            let error = subscriber(filter, LogFormat::Text).err().unwrap().to_string();
+            assert!(error.contains(&format!("{part:?} is no level")), "{error}");
+        }
     }
 
     #[test]

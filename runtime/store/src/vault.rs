@@ -286,6 +286,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_that_is_lost_is_made_anew_only_when_told_so() {
+        let (folder, key) = place();
+        let store = Store::open(folder.path()).unwrap();
+        Vault::open_or_make(store.clone(), &key, false).unwrap().put("token", VALUE).await.unwrap();
+        fs::remove_file(&key).unwrap();
+        let refusal = Vault::open_or_make(store.clone(), &key, false).err().unwrap().to_string();
+        assert!(refusal.contains("--secrets-key-lost"), "{refusal}");
+        assert!(!key.exists());
+        let vault = Vault::open_or_make(store, &key, true).unwrap();
+        assert!(key.exists() && vault.list().unwrap()[0].1.is_err());
+        vault.put("token", VALUE).await.unwrap();
+        assert_eq!(vault.list().unwrap()[0].1.as_ref().unwrap().as_slice(), VALUE);
+    }
+
+    #[tokio::test]
     async fn a_key_that_reads_nothing_is_told_from_a_value_that_is_damaged() {
         let (folder, key) = place();
         let store = Store::open(folder.path()).unwrap();
