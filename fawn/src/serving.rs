@@ -145,7 +145,9 @@ fn give_memory_in_small_pages() {
 /// A filter that makes no sense is the user's mistake, and says its cause itself.
 fn log_refused(error: LogError) -> anyhow::Error {
     match error {
-        LogError::UnknownFilter { .. } => Mistakes::from(error.to_string()).into(),
+        LogError::UnknownFilter { .. } | LogError::UnknownLevel { .. } => {
+            Mistakes::from(error.to_string()).into()
+        }
         LogError::NoThread(_) => error.into(),
     }
 }

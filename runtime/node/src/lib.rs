@@ -6,6 +6,7 @@
 mod access;
 mod deploy;
 mod disk;
+mod house;
 mod logs;
 mod metrics;
 mod namespaces;

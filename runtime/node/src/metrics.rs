@@ -80,7 +80,10 @@ pub(crate) fn register(node: &Arc<Inner>, registry: &prometheus::Registry) -> Re
         loaded: gauge("fawn_functions_loaded", "Functions whose code is in memory")?,
         instances: gauge("fawn_instances", "Instances running now")?,
         instance_slots: gauge("fawn_instance_slots", "Instances that can run at once")?,
-        guest_memory: gauge("fawn_guest_memory_bytes", "Memory of the instances running now, tables among it")?,
+        guest_memory: gauge(
+            "fawn_guest_memory_bytes",
+            "Memory of the instances running now, tables among it",
+        )?,
     };
     let (of_engine, pulls) = (node.engine.metrics().clone(), node.pulls.clone());
     let measured: [Box<dyn Collector>; 9] = [

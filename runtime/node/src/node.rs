@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -7,9 +7,9 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime_api::{
-    Body, DEFAULT_NAMESPACE, Deployed, Digest, Error, FunctionName, FunctionSpec, FunctionStatus,
-    FunctionUsage, ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider,
-    ProviderInfo, Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
+    Body, DEFAULT_NAMESPACE, Deployed, Error, FunctionName, FunctionSpec, FunctionStatus, FunctionUsage,
+    ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider, ProviderInfo,
+    Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
 };
 use runtime_egress::Policy;
 use runtime_http::{BasicAuth, Credentials};
@@ -30,13 +30,6 @@ use crate::{
     secrets::KnownSecrets,
     table::{Entry, Table},
 };
-
-/// How often content that no function names is looked for.
-const SWEEP: Duration = Duration::from_secs(300);
-
-/// How often code that nobody calls is looked for: four times in its idle time, within these.
-const SHORTEST_COLD_SWEEP: Duration = Duration::from_secs(1);
-const LONGEST_COLD_SWEEP: Duration = Duration::from_secs(60);
 
 /// What an operator can choose of a [`Node`].
 #[derive(Clone, Debug)]
@@ -239,67 +232,7 @@ impl Inner {
         Arc::new(pool.with_log(log))
     }
 
-    /// Checks the machine code of every function once, then sweeps now and then. A sweep is not broken off, so that
-    /// nothing of the node is in use once it is shut down.
-    async fn keep_house(self: Arc<Self>) {
-        tokio::select! {
-            () = self.check_code() => {}
-            () = self.shutdown.cancelled() => return,
-        }
-        loop {
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "content that is no longer used could not be removed");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(SWEEP.min(self.garbage_grace)) => {}
-                () = self.shutdown.cancelled() => return,
-            }
-        }
-    }
-
-    /// Drops code from memory that nobody has called for a while.
-    async fn drop_cold_code(self: Arc<Self>) {
-        let every = (self.compiler.code_limits().idle / 4).clamp(SHORTEST_COLD_SWEEP, LONGEST_COLD_SWEEP);
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = self.shutdown.cancelled() => return,
-            }
-            let (compiler, now) = (self.compiler.clone(), tokio::time::Instant::now());
-            if let Err(error) = tokio::task::spawn_blocking(move || compiler.drop_cold(now)).await {
-                tracing::error!(%error, "code that nobody calls could not be dropped");
-            }
-        }
-    }
-
-    async fn check_code(&self) {
-        let mut seen = HashSet::new();
-        for entry in self.table.all() {
-            let Some(pool) = &entry.pool else { continue };
-            if !seen.insert(pool.module().artifact.digest) {
-                continue;
-            }
-            if let Err(error) = self.compiler.compile(&pool.module().artifact).await {
-                tracing::error!(function = %entry.name, %error, "the function's code is not ready");
-            }
-        }
-    }
-
-    /// Removes content and code that no function and no deployment under way needs, and that nothing wrote or asked
-    /// for within the grace period, and logs of functions that are gone that long.
-    async fn sweep(self: &Arc<Self>) -> Result<()> {
-        let keep = self.needed();
-        let inner = self.clone();
-        let sweep = move || {
-            inner.artifacts.retain(&keep, inner.garbage_grace)?;
-            let hex: HashSet<String> = inner.artifacts.modules_of(&keep).iter().map(Digest::hex).collect();
-            inner.compiler.retain(|digest| hex.contains(digest), inner.garbage_grace)?;
-            inner.logs.sweep(|function| inner.exists(function), inner.garbage_grace)
-        };
-        tokio::task::spawn_blocking(sweep).await.map_err(Error::internal)?
-    }
-
-    fn exists(&self, name: &FunctionName) -> bool {
+    pub(crate) fn exists(&self, name: &FunctionName) -> bool {
         self.table.get(name).is_some() || self.jobs.get(name).is_some()
     }
 

@@ -100,7 +100,9 @@ mod tests {
         assert!(subscriber("info,hyper=warn", LogFormat::Json).is_ok());
         let error = subscriber("fawn=loud", LogFormat::Text).err().unwrap().to_string();
         assert!(error.contains("fawn=loud"), "{error}");
-        for (filter, part) in [("inof", "inof"), ("info, warning", "warning"), ("runtime_wasm", "runtime_wasm")] {
+        for (filter, part) in
+            [("inof", "inof"), ("info, warning", "warning"), ("runtime_wasm", "runtime_wasm")]
+        {
             let error = subscriber(filter, LogFormat::Text).err().unwrap().to_string();
             assert!(error.contains(&format!("{part:?} is no level")), "{error}");
         }

@@ -200,3 +200,52 @@ async fn what_was_checked_is_what_is_loaded_whatever_lies_under_its_name() {
         assert_eq!(checked.size_bytes(), files.code_bytes.len() as u64);
     }
 }
+
+#[tokio::test]
+async fn machine_code_that_was_touched_is_never_loaded() {
+    let bench = Bench::new();
+    let artifact = bench.artifact(&wat::parse_str(guests::HELLO).unwrap());
+    bench.compiler.compile(&artifact).await.unwrap();
+    let files = || {
+        let entries =
+            fs::read_dir(bench.folder.path().join("code")).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+        files.sort();
+        <[_; 2]>::try_from(files).unwrap()
+    };
+    type Tamper = fn(&Path, &Path);
+    let tampers: [(&str, Tamper); 5] = [
+        ("a flipped bit", |code, _| {
+            let mut bytes = fs::read(code).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::remove_file(code).unwrap();
+            fs::write(code, bytes).unwrap();
+            fs::set_permissions(code, fs::Permissions::from_mode(0o400)).unwrap();
+        }),
+        ("a truncated file", |code, _| {
+            fs::set_permissions(code, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::File::options().write(true).open(code).unwrap().set_len(100).unwrap();
+            fs::set_permissions(code, fs::Permissions::from_mode(0o400)).unwrap();
+        }),
+        ("a symbolic link", |code, _| {
+            let moved = code.with_extension("moved");
+            fs::rename(code, &moved).unwrap();
+            symlink(&moved, code).unwrap();
+        }),
+        ("another mode", |code, _| {
+            fs::set_permissions(code, fs::Permissions::from_mode(0o644)).unwrap();
+        }),
+        ("a forged record", |_, record| {
+            let text = fs::read_to_string(record).unwrap().replace("core-command", "command");
+            fs::write(record, text).unwrap();
+        }),
+    ];
+    for (index, (what, tamper)) in tampers.into_iter().enumerate() {
+        let [code, record] = files();
+        tamper(&code, &record);
+        bench.compiler.compile(&artifact).await.unwrap();
+        assert_eq!(bench.compiler.compiled(), index as u64 + 2, "{what}");
+        let _ = fs::remove_file(code.with_extension("moved"));
+    }
+}
