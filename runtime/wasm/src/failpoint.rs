@@ -23,6 +23,9 @@ pub(crate) const CPU_SECONDS: &str = "FAWN_TEST_CPU_SECONDS";
 /// What changes the memory of a compilation, in bytes.
 pub(crate) const MEMORY_BYTES: &str = "FAWN_TEST_MEMORY_BYTES";
 
+/// What changes the part of it that can be written, in bytes.
+pub(crate) const WRITABLE_BYTES: &str = "FAWN_TEST_WRITABLE_BYTES";
+
 /// What changes the time by the clock that a module may take to start, in seconds.
 pub(crate) const TRIAL_SECONDS: &str = "FAWN_TEST_TRIAL_SECONDS";
 

@@ -103,9 +103,10 @@ impl MemoryInUse {
     pub(crate) fn limit(mut self, instance_bytes: u64) -> io::Result<()> {
         let mut text = String::new();
         self.0.read_to_string(&mut text)?;
-        let given = |bytes| failpoint::limit(failpoint::MEMORY_BYTES, bytes);
-        limit(Resource::As, in_use(&text, "VmSize:")? + given(MEMORY_BYTES))?;
-        limit(Resource::Data, in_use(&text, "VmData:")? + given(MEMORY_BYTES + instance_bytes))
+        let memory = failpoint::limit(failpoint::MEMORY_BYTES, MEMORY_BYTES);
+        let writable = failpoint::limit(failpoint::WRITABLE_BYTES, memory + instance_bytes);
+        limit(Resource::As, in_use(&text, "VmSize:")? + memory)?;
+        limit(Resource::Data, in_use(&text, "VmData:")? + writable)
     }
 }
 

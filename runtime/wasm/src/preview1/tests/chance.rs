@@ -73,10 +73,14 @@ impl Chance {
         place[8] = tag;
         let clock_or_fd: u32 = self.of(&[0, 0, 1, 1, 1, 2, 3, 7]);
         place[16..20].copy_from_slice(&clock_or_fd.to_le_bytes());
-        // In whole steps of the guest's clocks, since ours alone rounds others up.
-        let timeout: u64 = self.of(&[0, 0, GRAIN_NANOS, 1_000_000, 1_000_000_000, 1 << 62, u64::MAX]);
-        place[24..32].copy_from_slice(&timeout.to_le_bytes());
         let flags: u16 = self.of(&[0, 0, 1, 1, 1, 2]);
+        // An hour that is soon would come while one host waits, and be over for the other. The others are whole steps of
+        // the guest's clocks, since our host alone rounds waits up.
+        let timeout: u64 = match flags {
+            1 => self.of(&[0, 1, 1 << 62, u64::MAX]),
+            _ => self.of(&[0, 0, GRAIN_NANOS, 1_000_000, 1_000_000_000, 1 << 62, u64::MAX]),
+        };
+        place[24..32].copy_from_slice(&timeout.to_le_bytes());
         place[40..42].copy_from_slice(&flags.to_le_bytes());
     }
 
