@@ -11,18 +11,22 @@ const CHECK_BYTES: usize = 16;
 const HEADER_BYTES: usize = 1 + LENGTH_BYTES + CHECK_BYTES;
 
 /// Seals records, so that one that rotted, moved to another key or was forged is told from one that we wrote.
-pub(crate) struct Sealer {
+pub struct Sealer {
     key: [u8; 32],
 }
 
 impl Sealer {
-    #[cfg(test)]
-    pub(crate) fn of(key: [u8; 32]) -> Self {
+    /// With a key that tests know.
+    #[cfg(any(test, feature = "simulated-disk"))]
+    pub fn of(key: [u8; 32]) -> Self {
         Self { key }
     }
 
     /// Reads the key, or makes one when there is no store yet whose records would need the old one.
-    pub(crate) fn load(path: &Path, store_exists: bool) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Unusable`]: what is wrong with the key's file and what to do.
+    pub fn load(path: &Path, store_exists: bool) -> Result<Self> {
         match std::fs::read(path) {
             Ok(bytes) => <[u8; 32]>::try_from(bytes).map(|key| Self { key }).map_err(|_| Error::Unusable {
                 path: path.to_owned(),
@@ -44,7 +48,8 @@ impl Sealer {
         Ok(Self { key })
     }
 
-    pub(crate) fn seal(&self, table: &str, key: &str, value: &[u8]) -> Vec<u8> {
+    /// The record of a value, for this place alone. Values have less than 4 GiB.
+    pub fn seal(&self, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
         let mut record = Vec::with_capacity(HEADER_BYTES + value.len());
         record.push(VERSION);
         // Values are limited to far less than 4 GiB before they come here; a cut length would fail the check.
@@ -54,35 +59,61 @@ impl Sealer {
         record
     }
 
-    pub(crate) fn unseal(&self, table: &'static str, key: &str, record: &[u8]) -> Result<Vec<u8>> {
-        let damaged = |problem| Error::DamagedRecord { table, key: key.to_owned(), problem };
-        let (header, value) =
-            record.split_at_checked(HEADER_BYTES).ok_or_else(|| damaged("its header is cut"))?;
-        let (version, rest) = header.split_first().ok_or_else(|| damaged("its header is cut"))?;
+    /// The value of a record.
+    ///
+    /// # Errors
+    /// What the check found: it is not the record that was sealed for this place.
+    pub fn unseal<'r>(&self, table: &str, key: &[u8], record: &'r [u8]) -> Result<&'r [u8], &'static str> {
+        let (header, value) = record.split_at_checked(HEADER_BYTES).ok_or("its header is cut")?;
+        let (version, rest) = header.split_first().ok_or("its header is cut")?;
         if *version != VERSION {
-            return Err(damaged("its format is of another version"));
+            return Err("its format is of another version");
         }
         let (length, check) = rest.split_at(LENGTH_BYTES);
         if u32::try_from(value.len()).ok().map(u32::to_le_bytes).as_ref().map(<[u8; 4]>::as_slice)
             != Some(length)
         {
-            return Err(damaged("its length is wrong"));
+            return Err("its length is wrong");
         }
         if self.check(table, key, value) != check {
-            return Err(damaged("its check value is wrong"));
+            return Err("its check value is wrong");
         }
-        Ok(value.to_vec())
+        Ok(value)
     }
 
-    fn check(&self, table: &str, key: &str, value: &[u8]) -> [u8; CHECK_BYTES] {
+    fn check(&self, table: &str, key: &[u8], value: &[u8]) -> [u8; CHECK_BYTES] {
+        let mut check = self.content_check(table, key);
+        // The lengths keep ("ab", "c") and ("a", "bc") apart.
+        check.0.update(&(value.len() as u64).to_le_bytes());
+        check.update(value);
+        check.finish()
+    }
+
+    /// Begins the check value of something that comes in pieces, for this place alone. It can also stand for a text in
+    /// an index: nobody without the key can find two of the same.
+    pub fn content_check(&self, table: &str, key: &[u8]) -> ContentCheck {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        for part in [table.as_bytes(), key.as_bytes(), value] {
-            // The lengths keep ("ab", "c") and ("a", "bc") apart.
+        for part in [table.as_bytes(), key] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
+        ContentCheck(hasher)
+    }
+}
+
+/// A check value in the making.
+pub struct ContentCheck(blake3::Hasher);
+
+impl ContentCheck {
+    /// Adds the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The check value of all pieces.
+    pub fn finish(&self) -> [u8; CHECK_BYTES] {
         let mut check = [0; CHECK_BYTES];
-        hasher.finalize_xof().fill(&mut check);
+        self.0.finalize_xof().fill(&mut check);
         check
     }
 }
@@ -94,20 +125,20 @@ mod tests {
     #[test]
     fn any_changed_bit_or_place_is_noticed() {
         let sealer = Sealer { key: [7; 32] };
-        let record = sealer.seal("specs", "hello", b"value");
-        assert_eq!(sealer.unseal("specs", "hello", &record).unwrap(), b"value");
+        let record = sealer.seal("specs", b"hello", b"value");
+        assert_eq!(sealer.unseal("specs", b"hello", &record).unwrap(), b"value");
 
         for bit in 0..record.len() * 8 {
             let mut changed = record.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(sealer.unseal("specs", "hello", &changed).is_err(), "bit {bit}");
+            assert!(sealer.unseal("specs", b"hello", &changed).is_err(), "bit {bit}");
         }
         for end in 0..record.len() {
-            assert!(sealer.unseal("specs", "hello", &record[..end]).is_err(), "cut at {end}");
+            assert!(sealer.unseal("specs", b"hello", &record[..end]).is_err(), "cut at {end}");
         }
-        assert!(sealer.unseal("specs", "hullo", &record).is_err());
-        assert!(sealer.unseal("secrets", "hello", &record).is_err());
-        assert!(Sealer { key: [8; 32] }.unseal("specs", "hello", &record).is_err());
+        assert!(sealer.unseal("specs", b"hullo", &record).is_err());
+        assert!(sealer.unseal("secrets", b"hello", &record).is_err());
+        assert!(Sealer { key: [8; 32] }.unseal("specs", b"hello", &record).is_err());
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Store {
     pub async fn put(&self, table: &'static str, key: &str, value: Vec<u8>) -> Result<()> {
         check_size(key, key.len(), MAX_KEY_BYTES)?;
         check_size(key, value.len(), MAX_VALUE_BYTES)?;
-        let record = self.writer.shared.sealer.seal(table, key, &value);
+        let record = self.writer.shared.sealer.seal(table, key.as_bytes(), &value);
         self.change(table, key, Some(record)).await.map(|_| ())
     }
 
@@ -147,7 +147,7 @@ impl Store {
     pub fn get(&self, table: &'static str, key: &str) -> Result<Option<Vec<u8>>> {
         let shared = &self.writer.shared;
         let record = shared.with_database(|database| read_one(database, table, key))?;
-        record.map(|record| shared.sealer.unseal(table, key, &record)).transpose()
+        record.map(|record| shared.unseal(table, key, &record)).transpose()
     }
 
     /// Every key of a table, sorted, with its value, or with [`Error::DamagedRecord`] where that is not what was put
@@ -159,7 +159,7 @@ impl Store {
         let shared = &self.writer.shared;
         let records = shared.with_database(|database| read_all(database, table))?;
         let unseal = |(key, record): (String, Vec<u8>)| {
-            let value = shared.sealer.unseal(table, &key, &record);
+            let value = shared.unseal(table, &key, &record);
             (key, value)
         };
         Ok(records.into_iter().map(unseal).collect())
@@ -212,6 +212,11 @@ impl Shared {
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = guard.as_ref().ok_or(Error::Closed)?;
         work(database).map_err(|error| Error::Stopped(self.fail(error.to_string())))
+    }
+
+    fn unseal(&self, table: &'static str, key: &str, record: &[u8]) -> Result<Vec<u8>> {
+        let value = self.sealer.unseal(table, key.as_bytes(), record).map(<[u8]>::to_vec);
+        value.map_err(|problem| Error::DamagedRecord { table, key: key.to_owned(), problem })
     }
 
     pub(crate) fn close(&self) -> Result<()> {
@@ -274,7 +279,7 @@ fn check_size(key: &str, size_bytes: usize, limit_bytes: usize) -> Result<()> {
     Err(Error::TooLarge { key: key.chars().take(64).collect(), size_bytes, limit_bytes })
 }
 
-fn cannot_open(path: &Path, error: redb::DatabaseError) -> Error {
+pub(crate) fn cannot_open(path: &Path, error: redb::DatabaseError) -> Error {
     let problem = match &error {
         redb::DatabaseError::DatabaseAlreadyOpen => {
             "another process has it open; stop that process".to_owned()

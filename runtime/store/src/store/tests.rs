@@ -7,7 +7,11 @@ use std::{
 use futures_util::future::join_all;
 
 use super::*;
-use crate::simulated_disk::{Dice, SimulatedDisk};
+use crate::{
+    Disk, Opening,
+    database::Backend,
+    simulated_disk::{Dice, SimulatedDisk, SyncKind},
+};
 
 const SPECS: &str = "specs";
 const SECRETS: &str = "secrets";
@@ -19,7 +23,16 @@ fn open(disk: &SimulatedDisk) -> Result<Store> {
 
 fn open_with_space(disk: &SimulatedDisk, free_bytes: u64) -> Result<Store> {
     let sealer = Sealer::of([7; 32]);
-    Store::open_on(disk.clone(), Path::new("/simulated/meta.redb"), sealer, Box::new(move || Ok(free_bytes)))
+    Store::open_on(backend(disk), Path::new("/simulated/meta.redb"), sealer, Box::new(move || Ok(free_bytes)))
+}
+
+/// The store's file, whose name is durable.
+fn backend(disk: &SimulatedDisk) -> Backend {
+    if disk.content(DATABASE_FILE).is_none() {
+        disk.open(DATABASE_FILE, Opening::New).unwrap();
+        disk.sync_names().unwrap();
+    }
+    Backend::new(disk.open(DATABASE_FILE, Opening::Existing).unwrap())
 }
 
 #[tokio::test]
@@ -111,7 +124,7 @@ async fn a_damaged_record_is_named_and_can_be_removed() {
     let store = open(&disk).unwrap();
     store.put(SPECS, "good", b"good".to_vec()).await.unwrap();
     // A record that the database finds in order, but that was sealed with another key.
-    let forged = Sealer::of([8; 32]).seal(SPECS, "bad", b"forged");
+    let forged = Sealer::of([8; 32]).seal(SPECS, b"bad", b"forged");
     store.change(SPECS, "bad", Some(forged)).await.unwrap();
 
     let error = store.get(SPECS, "bad").unwrap_err();
@@ -135,7 +148,7 @@ async fn a_full_disk_refuses_puts_and_still_removes() {
     let free = Arc::new(AtomicU64::new(1 << 20));
     let shared = Arc::clone(&free);
     let space: FreeBytes = Box::new(move || Ok(shared.load(Ordering::Relaxed)));
-    let store = Store::open_on(disk, Path::new("/simulated"), Sealer::of([7; 32]), space).unwrap();
+    let store = Store::open_on(backend(&disk), Path::new("/simulated"), Sealer::of([7; 32]), space).unwrap();
     let error = store.put(SPECS, "b", b"2".to_vec()).await.unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert_eq!(store.get(SPECS, "a").unwrap().unwrap(), b"1");
@@ -150,7 +163,7 @@ async fn a_disk_that_fills_under_a_commit_loses_nothing_acknowledged() {
     let disk = SimulatedDisk::default();
     let store = open(&disk).unwrap();
     store.put(SPECS, "a", b"1".to_vec()).await.unwrap();
-    disk.fill();
+    disk.leave_room(Some(0));
     assert!(matches!(store.put(SPECS, "b", b"2".to_vec()).await, Err(Error::Stopped(_))));
     drop(store);
 
@@ -202,14 +215,14 @@ async fn rot_is_never_read_as_data() {
         store.put(SPECS, &format!("key{number}"), vec![number; 300]).await.unwrap();
     }
     store.close().await.unwrap();
-    let bits = StorageBackend::len(&original).unwrap() * 8;
+    let bits = original.content(DATABASE_FILE).unwrap().len() as u64 * 8;
 
     let mut dice = Dice::new(3);
     let mut noticed = 0;
     for _ in 0..100 {
         let rotten = original.copy();
         // The pages in use lie at the beginning of the file.
-        rotten.flip_bit(usize::try_from(dice.below(bits.min(8 * 128 * 1024))).unwrap());
+        rotten.flip_bit(DATABASE_FILE, usize::try_from(dice.below(bits.min(8 * 128 * 1024))).unwrap());
         let Ok(store) = open(&rotten) else {
             noticed += 1;
             continue;
@@ -286,7 +299,7 @@ async fn cut_once(base: &SimulatedDisk, seed: u64, lying: bool) -> Result<Vec<St
     let mut dice = Dice::new(seed);
     let disk = base.copy();
     if lying {
-        disk.lie_about_syncing();
+        disk.leave_out(SyncKind::Database);
     }
     let store = open(&disk)?;
     disk.cut_power_after(dice.below(160));
