@@ -1,15 +1,20 @@
-//! A client of the gateway's API: the part of faas-cli's work that `fawn deploy` does.
+//! A client of the gateway's API: the part of faas-cli's work that `fawn deploy` does, and what is ours.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use runtime_api::{
     DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, ModuleCommand, Phase, StoredArtifact,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
+    config::default_data_dir,
     credentials::{Credentials, is_this_machine},
     module_file::Module,
     usage::Mistakes,
@@ -22,8 +27,50 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Of an upload's address, as it is written there: a request's head has 64 KiB in all.
 const MAX_COMMAND_BYTES: usize = 48 << 10;
+/// Of what is read as a whole.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// What is shown of a page that is no answer of a gateway.
 const MAX_SHOWN: usize = 2000;
+
+/// Which gateway is asked.
+#[derive(Debug, Args)]
+pub(crate) struct ClientArguments {
+    /// The gateway
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "OPENFAAS_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    gateway: String,
+    /// Where a gateway on this machine keeps its data, for its credentials
+    #[arg(long, global = true, env = "FAWN_DATA_DIR", value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ClientArguments {
+    /// A client of that gateway, with the credentials that are found for it.
+    pub(crate) fn gateway(&self) -> Result<Gateway> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let data_directory = self.data_dir.clone().unwrap_or_else(|| default_data_dir(&environment));
+        let url = parse_gateway(&self.gateway)?;
+        Gateway::find(url, faas_cli_directory(&environment).as_deref(), &data_directory)
+    }
+}
+
+/// Where faas-cli keeps logins.
+fn faas_cli_directory(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if let Some(chosen) = environment("OPENFAAS_CONFIG").filter(|chosen| !chosen.is_empty()) {
+        return Some(chosen.into());
+    }
+    if matches!(environment("CI").as_deref(), Some("true" | "1")) {
+        return Some(".openfaas".into());
+    }
+    environment("HOME").map(|home| Path::new(&home).join(".openfaas"))
+}
 
 /// A gateway, and how to be let in.
 pub(crate) struct Gateway {
@@ -129,6 +176,41 @@ impl Gateway {
             Some(deployment) => State::Ready(Some(deployment)),
             None if status.available_replicas > 0 => State::Ready(None),
             None => State::Pending("waiting for a replica".into()),
+        })
+    }
+
+    /// What a route of the gateway's own answers. The last segments of its path are any text.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T> {
+        let mut response = self.accepted(self.send(self.to(method, segments)?.query(query)).await?).await?;
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.context("the gateway's answer broke off")? {
+            body.extend_from_slice(&piece);
+            if body.len() > MAX_ANSWER_BYTES {
+                bail!("the gateway's answer is longer than {MAX_ANSWER_BYTES} bytes");
+            }
+        }
+        serde_json::from_slice(&body).context("the gateway's answer is not as expected")
+    }
+
+    /// Has a route of the gateway's own do something.
+    pub(crate) async fn tell(&self, method: Method, segments: &[&str]) -> Result<()> {
+        self.accepted(self.send(self.to(method, segments)?).await?).await.map(drop)
+    }
+
+    fn to(&self, method: Method, segments: &[&str]) -> Result<RequestBuilder> {
+        let mut url = Url::parse(&self.url(""))?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        let request = self.http.request(method, url);
+        Ok(match &self.credentials {
+            Some(credentials) => request.basic_auth(&credentials.user, Some(&credentials.password)),
+            None => request,
         })
     }
 

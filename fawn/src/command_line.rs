@@ -8,6 +8,7 @@ use crate::{
     gateway::{self, GatewayArguments},
     inspect::{self, InspectArguments},
     push::{self, PushArguments},
+    queue::{self, QueueArguments},
     serve_node::{self, NodeArguments},
     up::{self, UpArguments},
 };
@@ -40,6 +41,7 @@ enum Command {
     Deploy(DeployArguments),
     Push(PushArguments),
     Inspect(InspectArguments),
+    Queue(QueueArguments),
     Completion(CompletionArguments),
     /// Compiles one module as standard input asks for; `fawn up` starts this for itself.
     #[command(name = compile_module::NAME, hide = true)]
@@ -56,6 +58,7 @@ impl CommandLine {
             Command::Deploy(arguments) => block_on(deploy::run(arguments)),
             Command::Push(arguments) => block_on(push::run(arguments)),
             Command::Inspect(arguments) => block_on(inspect::run(arguments)),
+            Command::Queue(arguments) => block_on(queue::run(arguments)),
             Command::Completion(arguments) => completion::run(&arguments),
             Command::CompileModule => compile_module::run(),
         }

@@ -16,6 +16,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use toml::de::DeTable;
 
 use crate::{
+    later::{LaterConfig, LaterSettings},
     registry::{RegistrySettings, image_dirs},
     serve_settings::{Role, ServeOptions, ServeSettings},
     usage::Mistakes,
@@ -80,6 +81,9 @@ pub(crate) struct Settings {
     /// Where functions may connect to that have no annotation dev.fawn.egress [default: public]
     #[arg(long, env = "FAWN_EGRESS", value_name = "POLICY")]
     egress: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    later: LaterSettings,
 }
 
 /// The same, checked.
@@ -101,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) log_limits: LogLimits,
     pub(crate) logs_server: Option<String>,
     pub(crate) egress: Policy,
+    /// None for a node alone.
+    pub(crate) later: Option<LaterConfig>,
 }
 
 /// The environment, as far as it is not read by the command line already.
@@ -167,6 +173,7 @@ impl Settings {
             log_bytes: self.log_bytes.or(file.log_bytes),
             logs_provider_url: self.logs_provider_url.or(file.logs_provider_url),
             egress: self.egress.or(file.egress),
+            later: self.later.or(file.later),
         }
     }
 
@@ -208,6 +215,7 @@ impl Settings {
                 None if role.is_provider => None,
                 url => logs_server(url.or_else(|| environment("logs_provider_url")), mistakes),
             },
+            later: self.later.check(role, mistakes),
             egress: self.egress.map_or_else(Policy::default, |text| {
                 Policy::parse(&text).unwrap_or_else(|error| {
                     mistakes.push(error.to_string());

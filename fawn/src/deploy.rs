@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio::{select, time::sleep};
 
 use crate::{
-    client::{Gateway, State, parse_gateway},
-    config::{default_data_dir, quantity},
+    client::{ClientArguments, Gateway, State},
+    config::quantity,
     module_file,
     progress::Spinner,
     usage::Mistakes,
@@ -48,16 +48,8 @@ pub(crate) struct DeployArguments {
     /// The function's namespace
     #[arg(long, short, default_value = "")]
     namespace: String,
-    /// The gateway
-    #[arg(
-        long,
-        short,
-        env = "OPENFAAS_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
-    )]
-    gateway: String,
+    #[command(flatten)]
+    client: ClientArguments,
     /// An environment variable of the function; may be repeated
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
@@ -82,9 +74,6 @@ pub(crate) struct DeployArguments {
     /// How long to wait until the function is ready
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = time)]
     timeout: Duration,
-    /// Where a gateway on this machine keeps its data, for its credentials
-    #[arg(long, env = "FAWN_DATA_DIR", value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
     /// Print one JSON object instead of words
     #[arg(long)]
     json: bool,
@@ -93,7 +82,7 @@ pub(crate) struct DeployArguments {
 pub(crate) async fn run(arguments: DeployArguments) -> Result<()> {
     let mut spec = arguments.spec()?;
     let function = spec.name().map_err(|error| Mistakes::from(error.to_string()))?;
-    let gateway = arguments.gateway()?;
+    let gateway = arguments.client.gateway()?;
     let spinner = Spinner::start(format!("deploying {}", function.name()));
     if module_file::is_file(&arguments.source) {
         let module = module_file::load(Path::new(&arguments.source), arguments.max_module_bytes()?).await?;
@@ -151,24 +140,6 @@ impl DeployArguments {
         Mistakes::check(mistakes)?;
         Ok(size.unwrap_or(DEFAULT_MAX_MODULE_BYTES))
     }
-
-    fn gateway(&self) -> Result<Gateway> {
-        let environment = |name: &str| std::env::var(name).ok();
-        let data_directory = self.data_dir.clone().unwrap_or_else(|| default_data_dir(&environment));
-        let url = parse_gateway(&self.gateway)?;
-        Gateway::find(url, faas_cli_directory(&environment).as_deref(), &data_directory)
-    }
-}
-
-/// Where faas-cli keeps logins.
-fn faas_cli_directory(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    if let Some(chosen) = environment("OPENFAAS_CONFIG").filter(|chosen| !chosen.is_empty()) {
-        return Some(chosen.into());
-    }
-    if matches!(environment("CI").as_deref(), Some("true" | "1")) {
-        return Some(".openfaas".into());
-    }
-    environment("HOME").map(|home| Path::new(&home).join(".openfaas"))
 }
 
 fn repository_name(reference: &str) -> Result<String> {

@@ -79,6 +79,8 @@ async fn serve(config: &GatewayConfig, shutdown: CancellationToken) -> Result<()
             introduction: provider.introduction(),
         }),
         logs_server: config.logs_server.clone(),
+        // It keeps nothing on disk.
+        later: None,
     };
     let gateway = Gateway::new(gateway_config, Arc::new(provider), &Registry::new())?;
     let (address, metrics_address) = (listeners.address, listeners.metrics_address);

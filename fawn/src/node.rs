@@ -58,6 +58,7 @@ pub(crate) fn start(
         garbage_grace: GARBAGE_GRACE,
         disk_budget_bytes: config.disk_budget_bytes,
         basic_auth: credentials.map(Into::into),
+        keeps_calls: config.later.is_some(),
         version: version(),
     };
     let id = id(&directory.join("node-id")).context("the node's id cannot be kept")?;

@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use gateway_server::Gateway;
-use runtime_api::{DEFAULT_NAMESPACE, Provider};
+use runtime_api::{DEFAULT_NAMESPACE, Provider, SecretName};
 use runtime_node::Node;
 use runtime_process::{serve_on_cores, serve_on_thread};
 use runtime_store::{DataDirectory, Store};
@@ -18,7 +18,9 @@ use crate::{
     config::{Config, Settings},
     credentials::PASSWORD_FILE,
     first_functions::{self, Started},
-    hints, node,
+    hints,
+    later::{self, Working},
+    node,
     serve_settings::Role,
     serving::{self, Listeners, MetricsPort},
 };
@@ -67,6 +69,14 @@ async fn up(config: &Config, files: &[PathBuf], shutdown: CancellationToken) -> 
     let store = Store::open(directory.path())?;
     let numbers = prometheus::Registry::new();
     let node = node::start(config, credentials.clone(), directory.path(), store.clone(), &numbers)?;
+    let chosen =
+        config.later.clone().context("asynchronous calls are configured where there is a gateway")?;
+    let (opened, folder) = (chosen.clone(), directory.path().to_owned());
+    let secrets = {
+        let node = node.clone();
+        Arc::new(move |name: &SecretName| node.secret_value(name))
+    };
+    let later = spawn_blocking(move || later::open(&opened, &folder, secrets)).await?;
     let gateway_config = gateway_server::Config {
         basic_auth: credentials.map(Into::into),
         version: node::version(),
@@ -75,6 +85,7 @@ async fn up(config: &Config, files: &[PathBuf], shutdown: CancellationToken) -> 
         // The node wakes its functions itself.
         scale_from_zero: None,
         logs_server: config.logs_server.clone(),
+        later: Some(later.clone()),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(node.clone()), &numbers)?;
     let (gateway_address, metrics_address) = (listeners.address, listeners.metrics_address);
@@ -82,6 +93,7 @@ async fn up(config: &Config, files: &[PathBuf], shutdown: CancellationToken) -> 
     let metrics = MetricsPort::serve(|config, end| {
         serve_on_thread("metrics", listeners.metrics, move |_| endpoint.clone(), config, end)
     })?;
+    let mut working = Working::start(&gateway, &later, &numbers, shutdown.clone(), &chosen)?;
     let service_for = move |peer| gateway.service(peer);
     let mut cores =
         serve_on_cores(listeners.serving, service_for, serving::limits(options), shutdown.clone())
@@ -103,7 +115,13 @@ async fn up(config: &Config, files: &[PathBuf], shutdown: CancellationToken) -> 
         Some(Err(_)) => shutdown.cancel(),
         None => {}
     }
-    serving::warn_of_cut(cores.drained().await.context("the gateway cannot be served")?);
+    let drained = async { cores.drained().await.context("the gateway cannot be served") };
+    select! {
+        biased;
+        failure = working.failed(&shutdown) => return Err(failure),
+        drained = drained => serving::warn_of_cut(drained?),
+    }
+    working.end(options.grace_period).await?;
     // Guests that go on after their answer do so where they were called, so that ends last.
     serving::shut_down(&node, store, options.grace_period).await?;
     spawn_blocking(|| cores.end()).await?;

@@ -4,6 +4,7 @@ use runtime_api::CallId;
 use runtime_http::{FunctionCall, Peer, forward_request};
 
 use crate::{
+    async_functions::push,
     gateway::Parts,
     invoke::{CallBody, invoke},
 };
@@ -16,7 +17,17 @@ pub(crate) async fn call(
     request: Request<Incoming>,
 ) -> Response<CallBody> {
     match FunctionCall::read(call_id, request, |headers| forward_request(headers, Some(&peer.header))) {
-        Ok(call) => invoke(gateway, peer, call).await,
+        Ok(call) => plain(gateway, peer, call).await,
         Err(answer) => answer.map(CallBody::from),
+    }
+}
+
+/// A plain call: made now, unless its function wants its calls kept and run later.
+pub(crate) async fn plain(gateway: &Parts, peer: &Peer, call: FunctionCall) -> Response<CallBody> {
+    match &gateway.later {
+        Some(later) if gateway.provider.runs_later(&call.invocation.function) => {
+            push(gateway, later, peer, call).await
+        }
+        _ => invoke(gateway, peer, call).await.response,
     }
 }

@@ -6,20 +6,30 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::Router;
+use axum::{Router, middleware::from_fn};
 use http::{HeaderName, HeaderValue, Request, Response, header::CONNECTION};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use prometheus::Registry;
 use runtime_api::{CallId, Error, Provider, Result, VersionInfo};
-use runtime_http::{CALL_ID, Credentials, Gate, Peer, START_TIME, TimedBody, answer, call_id, check_head};
+use runtime_http::{
+    CALL_ID, Credentials, Gate, Peer, START_TIME, TimedBody, answer, answer_failures, call_id, check_head,
+};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
 
 use crate::{
-    CallBody, MetricsEndpoint, ScaleFromZero, activator::Activator, functions, logs::LogsServer,
-    metrics::Metrics, routes::Backend,
+    CallBody, MetricsEndpoint, ScaleFromZero,
+    activator::Activator,
+    async_functions,
+    async_functions::{Asynchronous, KnownBy, Later},
+    async_routes::async_routes,
+    functions,
+    logs::LogsServer,
+    metrics::Metrics,
+    queue_metrics::QueueMetrics,
+    routes::Backend,
 };
 
 /// Which gateway answered (`OpenFaaS`).
@@ -41,6 +51,8 @@ pub struct Config {
     /// Another server that logs are read from, by its URL (`OpenFaaS` `logs_provider_url`); `None` means the provider.
     /// The process must have a default provider of rustls for it.
     pub logs_server: Option<String>,
+    /// Where asynchronous calls are kept; without, there are none.
+    pub later: Option<Later>,
 }
 
 /// The `OpenFaaS` gateway in front of a provider.
@@ -54,6 +66,8 @@ pub(crate) struct Parts {
     shutdown: CancellationToken,
     control: Handle,
     pub(crate) gate: Gate,
+    /// Calls that run later, if there is a queue for them.
+    pub(crate) later: Option<Asynchronous>,
     served_by: HeaderValue,
     open: Router,
     protected: Router,
@@ -72,6 +86,15 @@ impl Gateway {
         let logs_server = config.logs_server.as_deref().map(LogsServer::new).transpose()?;
         let backend =
             Backend::new(provider.clone(), metrics.clone(), config.version, shutdown.clone(), logs_server);
+        let mut protected = backend.protected_routes();
+        if let Some(later) = &config.later {
+            let routes = async_routes(later.queue.clone());
+            protected = routes.layer(from_fn(answer_failures)).fallback_service(protected);
+        }
+        let asynchronous = |later: Later| -> Result<_> {
+            let metrics = QueueMetrics::new(later.queue.clone(), registry)?;
+            Ok(Asynchronous::new(later, metrics))
+        };
         Ok(Self(Arc::new(Parts {
             provider,
             metrics,
@@ -80,10 +103,15 @@ impl Gateway {
             shutdown,
             control,
             gate: Gate::new(config.basic_auth.as_ref(), registry)?,
+            later: config.later.map(asynchronous).transpose()?,
             served_by,
             open: backend.open_routes(),
-            protected: backend.protected_routes(),
+            protected,
         })))
+    }
+
+    pub(crate) fn parts(&self) -> Arc<Parts> {
+        Arc::clone(&self.0)
     }
 
     /// What answers the requests of one connection.
@@ -95,7 +123,8 @@ impl Gateway {
     pub fn metrics_endpoint(&self) -> MetricsEndpoint {
         let parts = &self.0;
         let (metrics, provider) = (Arc::clone(&parts.metrics), Arc::clone(&parts.provider));
-        MetricsEndpoint::new(parts.registry.clone(), metrics, provider, parts.shutdown.clone())
+        let queue = parts.later.as_ref().map(|later| Arc::clone(&later.metrics));
+        MetricsEndpoint::new(parts.registry.clone(), metrics, queue, provider, parts.shutdown.clone())
     }
 }
 
@@ -114,6 +143,7 @@ impl Parts {
                 response
             }
         };
+        let id = response.extensions_mut().remove().map_or(id, |KnownBy(id)| id);
         let headers = response.headers_mut();
         headers.insert(CALL_ID, id);
         headers.insert(START_TIME, now);
@@ -124,6 +154,10 @@ impl Parts {
     async fn route(&self, call_id: CallId, peer: &Peer, request: Request<Incoming>) -> Response<CallBody> {
         match request.uri().path().split('/').nth(1) {
             Some("function") => functions::call(self, call_id, peer, request).await,
+            Some("async-function") => match &self.later {
+                Some(later) => async_functions::answer_later(self, later, call_id, peer, request).await,
+                None => answer(&no_queue(), &call_id).map(CallBody::from),
+            },
             Some("system" | "ui") => self.protected(&call_id, peer, request).await,
             _ => answer_from(self.open.clone(), request).await,
         }
@@ -143,6 +177,10 @@ impl Parts {
         let answered = AbortOnDropHandle::new(answering).await;
         answered.unwrap_or_else(|error| answer(&Error::internal(error), call_id).map(CallBody::from))
     }
+}
+
+fn no_queue() -> Error {
+    Error::invalid("not-supported", "this gateway keeps no asynchronous calls: `fawn up` does")
 }
 
 /// `X-Call-Id` and `X-Start-Time`.

@@ -1,5 +1,6 @@
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,13 +13,21 @@ use tracing::{Instrument, debug_span};
 
 use crate::{gateway::Parts, metrics::Running};
 
+/// What a call came to.
+pub(crate) struct Invoked {
+    /// What its caller is told.
+    pub(crate) response: Response<CallBody>,
+    /// Why it is not the function that answered, if it is not.
+    pub(crate) error: Option<Arc<Error>>,
+}
+
 /// The one path that every call takes: measured, answered or refused, its body streaming.
-pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> Response<CallBody> {
+pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> Invoked {
     let (function, call_id) = (call.invocation.function.clone(), call.invocation.call_id.clone());
     if let Some(activator) = &gateway.activator
         && let Err(error) = activator.wake(&*gateway.provider, &function).await
     {
-        return refused(&error, &function, &call_id);
+        return refused(error, &function, &call_id);
     }
     let mut running = None;
     let span = debug_span!("invocation", %call_id, %function);
@@ -31,35 +40,35 @@ pub(crate) async fn invoke(gateway: &Parts, peer: &Peer, call: FunctionCall) -> 
     let answered = gateway.gate.call(peer.address, &function, presented, begun).instrument(span).await;
     let Some(mut running) = running else {
         let error = answered.err().unwrap_or_else(|| Error::internal("a call was answered before it began"));
-        return answer(&error, &call_id).map(CallBody::from);
+        return Invoked { response: answer(&error, &call_id).map(CallBody::from), error: Some(error.into()) };
     };
-    let (response, is_known) = match answered {
+    let (response, is_known, error) = match answered {
         Ok(response) => {
             let is_known = response.extensions().get::<Unattributed>().is_none();
-            (response, is_known)
+            (response, is_known, None)
         }
         Err(error @ Error::NotFound(_)) => {
             running.forget();
-            return refused(&error, &function, &call_id);
+            return refused(error.into(), &function, &call_id);
         }
         Err(error @ Error::Unauthenticated { .. }) => {
             let response = answer(&error, &call_id);
             running.refused(response.status());
-            return response.map(CallBody::from);
+            return Invoked { response: response.map(CallBody::from), error: Some(error.into()) };
         }
-        Err(error) => (answer(&error, &call_id), is_found(&error)),
+        Err(error) => (answer(&error, &call_id), is_found(&error), Some(error.into())),
     };
     running.answered(response.status(), is_known);
-    response.map(|inner| CallBody { inner, _running: Some(running) })
+    Invoked { response: response.map(|inner| CallBody { inner, _running: Some(running) }), error }
 }
 
 /// In the words that clients of `OpenFaaS` know.
-fn refused(error: &Error, function: &FunctionName, call_id: &CallId) -> Response<CallBody> {
-    let response = match error {
-        Error::NotFound(reason) => answer(&function_not_found(function.as_str(), reason), call_id),
-        error => answer(error, call_id),
+fn refused(error: Arc<Error>, function: &FunctionName, call_id: &CallId) -> Invoked {
+    let error = match &*error {
+        Error::NotFound(reason) => function_not_found(function.as_str(), reason).into(),
+        _ => error,
     };
-    response.map(CallBody::from)
+    Invoked { response: answer(&error, call_id).map(CallBody::from), error: Some(error) }
 }
 
 /// Whether an error tells that there is such a function: these come before anybody looks.

@@ -5,6 +5,10 @@
 
 mod activator;
 mod alert;
+mod async_functions;
+mod async_routes;
+mod callback;
+mod concurrency;
 mod functions;
 mod gateway;
 mod invoke;
@@ -12,11 +16,23 @@ mod logs;
 mod metrics;
 mod metrics_endpoint;
 mod openapi;
+mod own_address;
+mod queue_metrics;
+mod retry;
 mod routes;
 mod scale_policy;
+mod shares;
+mod signing;
+mod spool;
+mod uploads;
+mod worker;
 
 pub use activator::ScaleFromZero;
+pub use async_functions::Later;
+pub use callback::CallbackConfig;
 pub use gateway::{Config, Gateway, GatewayService};
 pub use invoke::CallBody;
 pub use metrics_endpoint::MetricsEndpoint;
 pub use runtime_http::Credentials;
+pub use signing::SigningSecrets;
+pub use worker::Worker;

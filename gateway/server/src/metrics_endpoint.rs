@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{metrics::Metrics, routes::check_serving};
+use crate::{metrics::Metrics, queue_metrics::QueueMetrics, routes::check_serving};
 
 /// How long a scrape waits for the provider's list. Prometheus gives a scrape ten seconds.
 const LIST_TIME: Duration = Duration::from_secs(3);
@@ -20,6 +20,7 @@ const LIST_TIME: Duration = Duration::from_secs(3);
 pub struct MetricsEndpoint {
     registry: Registry,
     metrics: Arc<Metrics>,
+    queue: Option<Arc<QueueMetrics>>,
     provider: Arc<dyn Provider>,
     shutdown: CancellationToken,
 }
@@ -28,10 +29,11 @@ impl MetricsEndpoint {
     pub(crate) fn new(
         registry: Registry,
         metrics: Arc<Metrics>,
+        queue: Option<Arc<QueueMetrics>>,
         provider: Arc<dyn Provider>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { registry, metrics, provider, shutdown }
+        Self { registry, metrics, queue, provider, shutdown }
     }
 
     async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
@@ -56,6 +58,15 @@ impl MetricsEndpoint {
             Ok(Err(error)) => warn!(%error, "cannot list functions; telling the last known replicas"),
             Err(_) => warn!("listing functions takes too long; telling the last known replicas"),
         }
+        if let Some(queue) = &self.queue {
+            match timeout(LIST_TIME, queue.refresh()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    warn!(%error, "cannot count asynchronous calls; telling the last known numbers")
+                }
+                Err(_) => warn!("counting asynchronous calls takes too long; telling the last known numbers"),
+            }
+        }
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(Error::internal)?;
         let mut response = Response::new(full(text));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
@@ -70,10 +81,18 @@ impl MetricsEndpoint {
                 // What cannot be called here has no series; other providers have other rules.
                 let Ok(function) = FunctionName::new(&status.name, &namespace) else { continue };
                 self.metrics.found(&function, &status);
+                if let Some(queue) = &self.queue {
+                    queue.found(&function, &status.spec.annotations);
+                }
                 gone.remove(&function);
             }
         }
-        gone.iter().for_each(|function| self.metrics.forget(function));
+        for function in &gone {
+            self.metrics.forget(function);
+            if let Some(queue) = &self.queue {
+                queue.forget(function);
+            }
+        }
         Ok(())
     }
 }

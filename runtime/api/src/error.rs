@@ -44,6 +44,14 @@ pub enum Error {
         /// The limit, as the function's spec gives it.
         max_inflight: u64,
     },
+    /// As many calls of the function wait as may.
+    #[error("{message}")]
+    QueueFull {
+        /// What there is too much of.
+        message: String,
+        /// When it makes sense to try again.
+        retry_after: Duration,
+    },
     /// No room on this node now; the same call may succeed later.
     #[error("{message}")]
     Overloaded {
@@ -135,6 +143,7 @@ impl Error {
             | Self::Invalid { .. }
             | Self::Unauthenticated { .. }
             | Self::TooManyAttempts { .. }
+            | Self::QueueFull { .. }
             | Self::TooManyCalls { .. } => Fault::Caller,
             Self::FunctionFailed { .. } | Self::TimedOut(_) => Fault::Function,
             Self::Overloaded { .. }
@@ -155,6 +164,7 @@ impl Error {
             Self::Unauthenticated { .. } => "unauthenticated",
             Self::TooManyAttempts { .. } => "too-many-attempts",
             Self::TooManyCalls { .. } => "over-limit",
+            Self::QueueFull { .. } => "queue-full",
             Self::Overloaded { .. } => "no-capacity",
             Self::StorageFull(_) => "storage-full",
             Self::Unavailable { .. } => "unavailable",

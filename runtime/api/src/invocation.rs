@@ -35,6 +35,11 @@ pub struct Invocation {
     pub request: http::Request<Body>,
 }
 
+/// An extension of a request: its caller was let in before ([`Provider::admit`](crate::Provider::admit)). No client can
+/// set it.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted;
+
 /// What one call is known by in logs and in `X-Call-Id`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallId(Arc<str>);

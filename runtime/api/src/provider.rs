@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -63,6 +64,23 @@ pub trait Provider: Send + Sync {
     /// `NotFound`, `TooManyCalls`, `Overloaded`, `TimedOut`, `FunctionFailed`; `StorageFull` when the function's code was lost
     /// and the disk has no room for it.
     async fn invoke(&self, invocation: Invocation) -> Result<Response>;
+
+    /// Whether plain calls of a function are to be kept and run later, as far as that is known without asking anybody.
+    fn runs_later(&self, function: &FunctionName) -> bool {
+        let _ = function;
+        false
+    }
+
+    /// Lets in who would call a function with these headers, without calling it, and takes out of them what is not for
+    /// the function to see: for calls that are kept, and run later as [`Admitted`](crate::Admitted). A provider that
+    /// cannot tell leaves them as they are, and looks at them when the call is made.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unauthenticated`.
+    async fn admit(&self, function: &FunctionName, headers: &mut HeaderMap) -> Result<()> {
+        let _ = (function, headers);
+        Ok(())
+    }
 
     /// The names of the namespaces there are, sorted.
     ///

@@ -10,6 +10,15 @@ pub const BASIC_AUTH: &str = "faas.net/basic-auth";
 /// The annotation that names the secret whose value callers of a function present as bearer token (RFC 6750).
 pub const BEARER_SECRET: &str = "dev.fawn.bearer-secret";
 
+/// The annotation by which plain calls of a function are kept and run later (`OpenFaaS`).
+pub const ASYNC: &str = "faas.net/async";
+
+/// The annotation that says where answers of asynchronous calls are posted that do not say so themselves (`OpenFaaS`).
+pub const CALLBACK: &str = "faas.net/callback";
+
+/// The annotation that names the secret with which answers are signed that are posted.
+pub const CALLBACK_SECRET: &str = "dev.fawn.callback-secret";
+
 /// What a user wants: the body of a deploy or an update (`OpenFaaS` FunctionDeployment).
 ///
 /// Absent, `null` and empty are the same, and empty fields are left out on output, as `OpenFaaS` does.
@@ -94,6 +103,11 @@ impl FunctionSpec {
     pub fn asks_callers(&self) -> bool {
         self.annotations.contains_key(BEARER_SECRET)
             || self.annotations.get(BASIC_AUTH).is_some_and(|on| on == "true")
+    }
+
+    /// Whether plain calls of the function are kept and run later: its annotations say so.
+    pub fn runs_later(&self) -> bool {
+        self.annotations.get(ASYNC).is_some_and(|on| on == "true")
     }
 
     /// How many replicas the function begins with, and is woken to: at least one (`OpenFaaS`).

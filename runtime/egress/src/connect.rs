@@ -45,6 +45,16 @@ pub async fn resolve(policy: &Policy, host: &str, port: u16) -> Result<Vec<Socke
     Ok(allowed)
 }
 
+/// Whether a host may be reached, as far as that is told without looking it up: one that is an address, or a name that
+/// no rule could allow.
+pub fn may_reach(policy: &Policy, host: &str, port: u16) -> bool {
+    let Ok(host) = normal_host(host) else { return false };
+    match host.parse::<IpAddr>() {
+        Ok(address) => policy.allows_as(&host, SocketAddr::new(plain(address), port)),
+        Err(_) => policy.may_look_up(&host, port),
+    }
+}
+
 /// Connects to the first address of a host that may be reached and answers.
 ///
 /// # Errors

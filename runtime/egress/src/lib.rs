@@ -10,7 +10,7 @@ mod policy;
 mod send;
 mod tls;
 
-pub use connect::{connect, resolve};
+pub use connect::{connect, may_reach, resolve};
 pub use error::{Error, Result};
 pub use policy::Policy;
 pub use send::{ResponseBody, Timeouts, send};

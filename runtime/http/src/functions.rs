@@ -9,18 +9,18 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use runtime_api::{
-    CallId, DEFAULT_NAMESPACE, Error, FunctionName, Invocation, Provider, Response, Result, empty,
+    Body, CallId, DEFAULT_NAMESPACE, Error, FunctionName, Invocation, Provider, Response, Result, empty,
 };
 use tokio::{select, sync::Notify};
 
 use crate::{TimedBody, answer, headers::forward_response, is_route_name, no_route};
 
-/// A request for `/function/NAME…`: the path after the name reaches the function byte for byte.
+/// A request for `/function/NAME…` or `/async-function/NAME…`: the path after the name reaches the function byte for byte.
 pub struct FunctionCall {
     /// What the provider is asked.
     pub invocation: Invocation,
     /// Told when the client stops sending a body that it has begun.
-    stalled: Option<Arc<Notify>>,
+    pub stalled: Option<Arc<Notify>>,
 }
 
 impl FunctionCall {
@@ -33,12 +33,7 @@ impl FunctionCall {
         request: Request<Incoming>,
         forward: impl FnOnce(&mut HeaderMap),
     ) -> Result<Self, Box<Response>> {
-        let (function, target) = target(request.uri()).map_err(|error| Box::new(answer(&error, &call_id)))?;
-        if !is_callable(request.method()) {
-            return Err(Box::new(method_not_allowed()));
-        }
         let (mut parts, incoming) = request.into_parts();
-        parts.uri = target;
         forward(&mut parts.headers);
         let (body, stalled) = if incoming.is_end_stream() {
             (empty(), None)
@@ -46,8 +41,20 @@ impl FunctionCall {
             let stalled = Arc::new(Notify::new());
             (TimedBody::of_request(incoming, Arc::clone(&stalled)).boxed_unsync(), Some(stalled))
         };
-        let request = Request::from_parts(parts, body);
-        Ok(Self { invocation: Invocation { function, call_id, request }, stalled })
+        Ok(Self { stalled, ..Self::of(call_id, Request::from_parts(parts, body))? })
+    }
+
+    /// The same of a request that came from nowhere, with headers that the function is to see.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn of(call_id: CallId, mut request: Request<Body>) -> Result<Self, Box<Response>> {
+        let (function, target) = target(request.uri()).map_err(|error| Box::new(answer(&error, &call_id)))?;
+        if !is_callable(request.method()) {
+            return Err(Box::new(method_not_allowed()));
+        }
+        *request.uri_mut() = target;
+        Ok(Self { invocation: Invocation { function, call_id, request }, stalled: None })
     }
 
     /// Calls the function. Its answer is fit to be sent: about the call, and not about a connection.
@@ -94,7 +101,8 @@ fn target(uri: &Uri) -> Result<(FunctionName, Uri)> {
 }
 
 fn split(uri: &Uri) -> Option<(&str, &str)> {
-    let rest = uri.path_and_query()?.as_str().strip_prefix("/function/")?;
+    let path = uri.path_and_query()?.as_str();
+    let rest = path.strip_prefix("/function/").or_else(|| path.strip_prefix("/async-function/"))?;
     rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))
 }
 

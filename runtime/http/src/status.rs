@@ -17,7 +17,7 @@ use crate::call_id;
 /// A stable word for scripts (ours).
 pub(crate) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 /// Which part of the platform made an error (`OpenFaaS`).
-const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+pub(crate) const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
 const WATCHDOG: &str = "of-watchdog";
 /// The code of a request whose provider has no such feature.
@@ -72,7 +72,10 @@ fn response(error: &Error, call_id: &CallId, status: StatusCode, origin: Option<
         let challenge = HeaderValue::from_str(challenge).unwrap_or(HeaderValue::from_static("Basic"));
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
-    if let Error::Overloaded { retry_after, .. } | Error::TooManyAttempts { retry_after } = error {
+    if let Error::Overloaded { retry_after, .. }
+    | Error::QueueFull { retry_after, .. }
+    | Error::TooManyAttempts { retry_after } = error
+    {
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
@@ -99,7 +102,9 @@ fn status(error: &Error) -> StatusCode {
             _ => StatusCode::BAD_REQUEST,
         },
         Error::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
-        Error::TooManyAttempts { .. } | Error::TooManyCalls { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::TooManyAttempts { .. } | Error::TooManyCalls { .. } | Error::QueueFull { .. } => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Error::Overloaded { .. } | Error::Unavailable { .. } | Error::RegistryUnavailable { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -134,6 +139,7 @@ pub(crate) fn error_of(status: StatusCode, headers: &HeaderMap, text: &str) -> O
             Error::Unauthenticated { challenge }
         }
         "too-many-attempts" => Error::TooManyAttempts { retry_after: retry_after(headers) },
+        "queue-full" => Error::QueueFull { message, retry_after: retry_after(headers) },
         "no-capacity" => Error::Overloaded { message, retry_after: retry_after(headers) },
         "storage-full" => Error::StorageFull(message),
         "unavailable" => Error::Unavailable { message, source },

@@ -135,7 +135,7 @@ impl Inner {
     async fn begin(&self, checked: &CheckedSpec) -> Result<Arc<Job>> {
         let _one = self.changes.lock().await;
         self.namespaces.check(checked.name.namespace())?;
-        self.secrets.check(checked.secrets.iter().chain(&checked.bearer))?;
+        self.secrets.check(checked.secrets.iter().chain(&checked.bearer).chain(&checked.signing))?;
         Ok(self.jobs.begin(checked))
     }
 

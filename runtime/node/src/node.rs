@@ -5,11 +5,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use http::HeaderMap;
 use jiff::Timestamp;
 use runtime_api::{
-    Body, DEFAULT_NAMESPACE, Deployed, Error, FunctionName, FunctionSpec, FunctionStatus, FunctionUsage,
-    ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider, ProviderInfo,
-    Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
+    Admitted, Body, DEFAULT_NAMESPACE, Deployed, Error, FunctionName, FunctionSpec, FunctionStatus,
+    FunctionUsage, ImageReference, Invocation, LogQuery, LogStream, ModuleCommand, Namespace, Provider,
+    ProviderInfo, Response, Result, SecretName, SecretValue, StoredArtifact, VersionInfo,
 };
 use runtime_egress::Policy;
 use runtime_http::{BasicAuth, Credentials};
@@ -48,6 +49,8 @@ pub struct NodeConfig {
     pub disk_budget_bytes: u64,
     /// What functions ask for that ask for credentials; `None` refuses those.
     pub basic_auth: Option<Credentials>,
+    /// Whether calls that are to run later are kept in front of it; otherwise functions that want that are refused.
+    pub keeps_calls: bool,
     /// What this is a build of.
     pub version: VersionInfo,
 }
@@ -134,6 +137,7 @@ impl Node {
                 egress: config.egress,
                 pull_policy: config.pull_policy,
                 asks_credentials: config.basic_auth.is_some(),
+                keeps_calls: config.keeps_calls,
             },
             basic_auth: config.basic_auth.as_ref().map(BasicAuth::new),
             garbage_grace: config.garbage_grace,
@@ -167,6 +171,11 @@ impl Node {
     /// Writes the last lines of functions' logs, once nothing runs any more. Takes five seconds at most.
     pub async fn close_logs(&self) {
         self.inner.logs.close().await;
+    }
+
+    /// The value of a secret, for what is done beside the node in its name, such as signing.
+    pub fn secret_value(&self, name: &SecretName) -> Option<SecretValue> {
+        self.inner.secrets.values().all().get(name).cloned()
     }
 
     /// Ends the streams of those who follow logs, which would otherwise hold up whoever drains connections.
@@ -373,12 +382,23 @@ impl Provider for Node {
         let entry = self.inner.entry(&invocation.function)?;
         let Some(pool) = &entry.pool else { return Err(entry.not_ready()) };
         let (basic, secrets) = (self.inner.basic_auth.as_ref(), self.inner.secrets.values());
-        entry.access.admit(invocation.request.headers_mut(), basic, secrets)?;
+        if invocation.request.extensions().get::<Admitted>().is_none() {
+            entry.access.admit(invocation.request.headers_mut(), basic, secrets)?;
+        }
         if entry.replicas() == 0 {
             self.inner.wake(&entry);
         }
         let room = entry.room(pool.settings().max_inflight);
         pool.invoke(invocation, room).await
+    }
+
+    fn runs_later(&self, function: &FunctionName) -> bool {
+        self.inner.table.runs_later(function)
+    }
+
+    async fn admit(&self, function: &FunctionName, headers: &mut HeaderMap) -> Result<()> {
+        let entry = self.inner.entry(function)?;
+        entry.access.admit(headers, self.inner.basic_auth.as_ref(), self.inner.secrets.values())
     }
 
     async fn namespaces(&self) -> Result<Vec<String>> {

@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use runtime_api::{
-    Artifact, BEARER_SECRET, Error, FunctionName, FunctionSpec, Result, SecretName, nearest, parse_duration,
+    ASYNC, Artifact, BEARER_SECRET, CALLBACK, CALLBACK_SECRET, Error, FunctionName, FunctionSpec, Result,
+    SecretName, nearest, parse_duration,
 };
 use runtime_egress::Policy;
 use runtime_oci::PullPolicy;
@@ -38,7 +39,7 @@ const ISOLATION: &str = "dev.fawn.isolation";
 
 /// What the names of our own annotations begin with, and all of them.
 const OURS: &str = "dev.fawn.";
-const ANNOTATIONS: [&str; 4] = [BEARER_SECRET, EGRESS, ISOLATION, PULL_POLICY];
+const ANNOTATIONS: [&str; 5] = [BEARER_SECRET, CALLBACK_SECRET, EGRESS, ISOLATION, PULL_POLICY];
 
 /// Where a function says what runs it, as a label or an annotation.
 const RUNTIME: &str = "com.openfaas.runtime";
@@ -51,6 +52,8 @@ pub(crate) struct NodeRules {
     pub(crate) pull_policy: PullPolicy,
     /// Whether there are credentials that a function can ask for.
     pub(crate) asks_credentials: bool,
+    /// Whether calls that are to run later are kept in front of it.
+    pub(crate) keeps_calls: bool,
 }
 
 /// A spec whose every field this node can honour.
@@ -63,6 +66,8 @@ pub(crate) struct CheckedSpec {
     pub(crate) secrets: Vec<SecretName>,
     /// The secret that callers present, if it asks for one.
     pub(crate) bearer: Option<SecretName>,
+    /// The secret that answers are signed with which are posted, if they are.
+    pub(crate) signing: Option<SecretName>,
     limits: Limits,
     timeout: Duration,
     max_inflight: u64,
@@ -77,6 +82,7 @@ impl NodeRules {
         spec.image()?;
         refuse_misspelt(&spec)?;
         refuse_unsupported(&spec)?;
+        self.check_asynchronous(&spec)?;
         let named = spec.secrets.len();
         if named > MAX_SECRETS {
             let text =
@@ -84,6 +90,36 @@ impl NodeRules {
             return Err(Error::invalid("too-many-secrets", text));
         }
         self.read(spec)
+    }
+
+    /// What a function says of its asynchronous calls: whoever deploys it is told what is wrong, and not each caller.
+    fn check_asynchronous(&self, spec: &FunctionSpec) -> Result<()> {
+        match spec.annotations.get(ASYNC).map(String::as_str) {
+            None | Some("false") => {}
+            Some("true") if self.keeps_calls => {}
+            Some("true") => {
+                let text = format!(
+                    "annotation {ASYNC} needs a queue, and a node alone has none: deploy to `fawn up`, or remove it"
+                );
+                return Err(Error::invalid("unsupported", text));
+            }
+            Some(other) => {
+                let text = format!("annotation {ASYNC} {other:?} is neither \"true\" nor \"false\"");
+                return Err(Error::invalid("invalid-async", text));
+            }
+        }
+        let Some(url) = spec.annotations.get(CALLBACK) else { return Ok(()) };
+        let uri: Option<Uri> =
+            url.trim().parse().ok().filter(|uri: &Uri| {
+                uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            });
+        let scheme = uri.as_ref().and_then(|uri| uri.host().and(uri.scheme_str()));
+        if matches!(scheme, Some("http" | "https")) {
+            return Ok(());
+        }
+        let text =
+            format!("annotation {CALLBACK} {url:?} is no URL: write one such as https://example.com/done");
+        Err(Error::invalid("invalid-callback", text))
     }
 
     /// What a spec asks for that was accepted, maybe by an earlier version, whose rules were others: no more is wanted of
@@ -116,6 +152,11 @@ impl NodeRules {
             None => self.pull_policy,
         };
         let secrets = secrets(&name, &spec.secrets)?;
+        let signing = spec.annotations.get(CALLBACK_SECRET).map(|secret| {
+            SecretName::new(secret, name.namespace()).map_err(|error| {
+                Error::invalid("invalid-callback", format!("annotation {CALLBACK_SECRET}: {error}"))
+            })
+        });
         let timeout = self.timeout(&spec);
         let max_inflight = spec.env_vars.get("max_inflight").and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(CheckedSpec {
@@ -123,6 +164,7 @@ impl NodeRules {
             pull_policy,
             secrets,
             bearer: access.secret().cloned(),
+            signing: signing.transpose()?,
             limits: Limits { memory_bytes, egress },
             timeout,
             max_inflight,
@@ -169,9 +211,6 @@ fn refuse_unsupported(spec: &FunctionSpec) -> Result<()> {
     let refuse = |what: &str, instead: &str| {
         Err(Error::invalid("unsupported", format!("{what} is not supported by this version; {instead}")))
     };
-    if spec.annotations.get("faas.net/async").is_some_and(|value| value == "true") {
-        return refuse("annotation faas.net/async", "remove it");
-    }
     if let Some(value) = spec.annotations.get(ISOLATION).filter(|value| *value != "fresh") {
         let instead = "write \"fresh\", or remove it: every call has a fresh instance";
         return refuse(&format!("annotation {ISOLATION} {value:?}"), instead);
@@ -311,6 +350,7 @@ mod tests {
             egress: Policy::public(),
             pull_policy: PullPolicy::IfNotPresent,
             asks_credentials: false,
+            keeps_calls: false,
         }
     }
 
@@ -411,7 +451,12 @@ mod tests {
             (r#","secrets":["A"]"#, "\"A\""),
             (r#","namespace":"Dev""#, "Dev"),
             (r#","annotations":{"faas.net/basic-auth":"true"}"#, "faas.net/basic-auth"),
-            (r#","annotations":{"faas.net/async":"true"}"#, "faas.net/async"),
+            (r#","annotations":{"faas.net/async":"true"}"#, "a node alone has none"),
+            (r#","annotations":{"faas.net/async":"yes"}"#, "neither"),
+            (r#","annotations":{"faas.net/callback":"/done"}"#, "faas.net/callback"),
+            (r#","annotations":{"faas.net/callback":"ftp://a.b/"}"#, "faas.net/callback"),
+            (r#","annotations":{"faas.net/callback":"https://me:word@a.b/"}"#, "faas.net/callback"),
+            (r#","annotations":{"dev.fawn.callback-secret":"../a"}"#, "dev.fawn.callback-secret"),
             (r#","annotations":{"dev.fawn.bearer-secret":"../a"}"#, "dev.fawn.bearer-secret"),
             (r#","annotations":{"dev.fawn.isolation":"concurrent"}"#, "dev.fawn.isolation"),
             (r#","annotations":{"dev.fawn.isolation":"Fresh"}"#, "write \"fresh\""),
@@ -421,7 +466,7 @@ mod tests {
             (r#","annotations":{"dev.fawn.bearer_secret":"a"}"#, "dev.fawn.bearer-secret may be meant"),
             (
                 r#","annotations":{"dev.fawn.colour":"red"}"#,
-                "there is dev.fawn.bearer-secret, dev.fawn.egress,",
+                "there is dev.fawn.bearer-secret, dev.fawn.callback-secret,",
             ),
             (r#","labels":{"dev.fawn.egress":"none"}"#, "dev.fawn.egress is an annotation"),
             (r#","annotations":{"dev.fawn.egress":"not a policy!"}"#, "dev.fawn.egress"),

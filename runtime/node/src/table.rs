@@ -16,40 +16,62 @@ use runtime_wasm::InstancePool;
 
 use crate::{access::Access, record::Record};
 
+type Entries = HashMap<FunctionName, Arc<Entry>>;
+
 /// The functions that there are, read on every call without a lock.
 #[derive(Default)]
 pub(crate) struct Table {
-    entries: ArcSwap<HashMap<FunctionName, Arc<Entry>>>,
+    functions: ArcSwap<Functions>,
+}
+
+#[derive(Default)]
+struct Functions {
+    entries: Entries,
+    /// Whether there is any whose plain calls run later.
+    any_later: bool,
+}
+
+impl From<Entries> for Functions {
+    fn from(entries: Entries) -> Self {
+        Self { any_later: entries.values().any(|entry| entry.runs_later()), entries }
+    }
 }
 
 impl Table {
     pub(crate) fn get(&self, name: &FunctionName) -> Option<Arc<Entry>> {
-        self.entries.load().get(name).cloned()
+        self.functions.load().entries.get(name).cloned()
+    }
+
+    /// Whether a function's plain calls run later. Costs next to nothing where there is no such function.
+    pub(crate) fn runs_later(&self, name: &FunctionName) -> bool {
+        let functions = self.functions.load();
+        functions.any_later && functions.entries.get(name).is_some_and(|entry| entry.runs_later())
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
-        self.entries.load().values().cloned().collect()
+        self.functions.load().entries.values().cloned().collect()
     }
 
     /// Puts an entry in place of the one of its name. Calls in flight keep the old one.
     pub(crate) fn put(&self, entry: &Arc<Entry>) {
-        self.entries.rcu(|entries| {
-            let mut entries = HashMap::clone(entries);
-            entries.insert(entry.name.clone(), entry.clone());
-            entries
-        });
+        self.change(|entries| drop(entries.insert(entry.name.clone(), entry.clone())));
     }
 
     pub(crate) fn remove(&self, name: &FunctionName) {
-        self.entries.rcu(|entries| {
-            let mut entries = HashMap::clone(entries);
-            entries.remove(name);
-            entries
+        self.change(|entries| drop(entries.remove(name)));
+    }
+
+    fn change(&self, change: impl Fn(&mut Entries)) {
+        self.functions.rcu(|functions| {
+            let mut entries = functions.entries.clone();
+            change(&mut entries);
+            Functions::from(entries)
         });
     }
 
     pub(crate) fn fill(&self, entries: impl Iterator<Item = Entry>) {
-        self.entries.store(Arc::new(entries.map(|entry| (entry.name.clone(), Arc::new(entry))).collect()));
+        let entries: Entries = entries.map(|entry| (entry.name.clone(), Arc::new(entry))).collect();
+        self.functions.store(Arc::new(entries.into()));
     }
 }
 
@@ -73,6 +95,11 @@ impl Entry {
 
     pub(crate) fn replicas(&self) -> u64 {
         self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Whether plain calls of what serves run later.
+    fn runs_later(&self) -> bool {
+        self.record.serving.as_ref().is_some_and(|revision| revision.spec.runs_later())
     }
 
     /// Leaves zero replicas. True for the one caller that did it.

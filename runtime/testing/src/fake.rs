@@ -11,14 +11,15 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtime_api::{
-    ArtifactKind, Body, BodyError, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error, FunctionName,
-    FunctionSpec, FunctionStatus, FunctionUsage, ImageReference, Invocation, LogLine, LogQuery, LogStream,
-    ModuleCommand, Namespace, Phase, Provider, ProviderInfo, Response, Result, SecretName, SecretValue,
-    StoredArtifact, VersionInfo,
+    Admitted, ArtifactKind, Body, BodyError, DEFAULT_NAMESPACE, Deployed, Deployment, Digest, Error,
+    FunctionName, FunctionSpec, FunctionStatus, FunctionUsage, ImageReference, Invocation, LogLine, LogQuery,
+    LogStream, ModuleCommand, Namespace, Phase, Provider, ProviderInfo, Response, Result, SecretName,
+    SecretValue, StoredArtifact, VersionInfo,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -39,6 +40,8 @@ pub struct FakeProvider {
     in_flight: Arc<watch::Sender<usize>>,
     details: Mutex<BTreeMap<String, String>>,
     status_asked: AtomicU64,
+    /// What functions ask for as `Authorization`.
+    credentials: Mutex<HashMap<FunctionName, HeaderValue>>,
 }
 
 impl FakeProvider {
@@ -104,6 +107,18 @@ impl FakeProvider {
         if let Some(status) = lock(&self.functions).get_mut(&valid(function)) {
             status.available_replicas = replicas;
         }
+    }
+
+    /// Adds an annotation to a function.
+    pub fn annotate(&self, function: &str, name: &str, value: &str) {
+        if let Some(status) = lock(&self.functions).get_mut(&valid(function)) {
+            status.spec.annotations.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Lets a function refuse calls without this `Authorization`.
+    pub fn guard(&self, function: &str, authorization: &'static str) {
+        lock(&self.credentials).insert(valid(function), HeaderValue::from_static(authorization));
     }
 
     /// Adds a detail to what it says of itself.
@@ -216,7 +231,10 @@ impl Provider for FakeProvider {
         Ok(())
     }
 
-    async fn invoke(&self, invocation: Invocation) -> Result<Response> {
+    async fn invoke(&self, mut invocation: Invocation) -> Result<Response> {
+        if invocation.request.extensions().get::<Admitted>().is_none() {
+            self.admit(&invocation.function, invocation.request.headers_mut()).await?;
+        }
         if !lock(&self.functions).contains_key(&invocation.function) {
             return Err(unknown(&invocation.function));
         }
@@ -227,6 +245,22 @@ impl Provider for FakeProvider {
             None => http::Response::new(invocation.request.into_body()),
         };
         Ok(response.map(|inner| UntilDropped { inner, _running: running }.boxed_unsync()))
+    }
+
+    fn runs_later(&self, function: &FunctionName) -> bool {
+        lock(&self.functions).get(function).is_some_and(|status| status.spec.runs_later())
+    }
+
+    async fn admit(&self, function: &FunctionName, headers: &mut HeaderMap) -> Result<()> {
+        if !lock(&self.functions).contains_key(function) {
+            return Err(unknown(function));
+        }
+        match lock(&self.credentials).get(function) {
+            Some(wanted) if headers.remove(AUTHORIZATION).as_ref() != Some(wanted) => {
+                Err(Error::Unauthenticated { challenge: "Bearer".into() })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn namespaces(&self) -> Result<Vec<String>> {

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use gateway_server::{Config, Credentials, Gateway};
+use gateway_server::{Config, Credentials, Gateway, Later};
 use prometheus::Registry;
 use runtime_api::{Error, Response, Result, VersionInfo, full};
 use runtime_process::{ServeConfig, bind, serve, serve_on_thread};
@@ -33,6 +33,16 @@ impl Edge {
 
     /// With another server that logs are read from.
     pub(crate) fn start_beside(basic_auth: Option<Credentials>, logs_server: Option<String>) -> Self {
+        Self::start_as(basic_auth, logs_server, None, |_, _| ()).0
+    }
+
+    /// With a queue, and what `beside` makes of the gateway and the registry of its metrics.
+    pub(crate) fn start_as<T>(
+        basic_auth: Option<Credentials>,
+        logs_server: Option<String>,
+        later: Option<Later>,
+        beside: impl FnOnce(&Gateway, &Registry) -> T,
+    ) -> (Self, T) {
         // What talks TLS wants one to be chosen, and programs choose it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let provider = FakeProvider::new();
@@ -46,8 +56,11 @@ impl Edge {
             control,
             scale_from_zero: None,
             logs_server,
+            later,
         };
-        let gateway = Gateway::new(config, provider.clone(), &Registry::new()).unwrap();
+        let registry = Registry::new();
+        let gateway = Gateway::new(config, provider.clone(), &registry).unwrap();
+        let made = beside(&gateway, &registry);
         let (metrics, shutdown) = (gateway.metrics_endpoint(), CancellationToken::new());
         let listen = || {
             let listener = bind(([127, 0, 0, 1], 0).into(), "--listen").unwrap();
@@ -58,7 +71,7 @@ impl Edge {
         let service = move |_| metrics.clone();
         serve_on_thread("metrics", for_metrics, service, config, shutdown.clone()).unwrap();
         tokio::spawn(serve(for_users, move |peer| gateway.service(peer), config, shutdown.clone()));
-        Self { provider, address, metrics: metrics_address, ending, _running: shutdown.drop_guard() }
+        (Self { provider, address, metrics: metrics_address, ending, _running: shutdown.drop_guard() }, made)
     }
 
     /// Sends a request without a body, and reads the answer to its end.

@@ -3,6 +3,7 @@
 
 mod access;
 mod alerts;
+mod asynchronous;
 mod calls;
 mod edge;
 mod logs;

@@ -34,6 +34,7 @@ fn errors() -> Vec<Error> {
         | Error::Unauthenticated { .. }
         | Error::TooManyAttempts { .. }
         | Error::TooManyCalls { .. }
+        | Error::QueueFull { .. }
         | Error::Overloaded { .. }
         | Error::StorageFull(_)
         | Error::Unavailable { .. }
@@ -56,6 +57,7 @@ fn errors() -> Vec<Error> {
         Error::invalid("invalid-log-query", "tail is no number"),
         Error::TooManyAttempts { retry_after: Duration::from_secs(4) },
         Error::TooManyCalls { max_inflight: 7 },
+        Error::QueueFull { message: "too many wait".into(), retry_after: Duration::from_secs(5) },
         Error::Overloaded { message: "no room".into(), retry_after: Duration::from_secs(3) },
         Error::StorageFull("the disk is full".into()),
         Error::unavailable("starting", "x"),
@@ -78,8 +80,8 @@ fn assert_same(sent: &Error, arrived: &Error) {
     if !matches!(sent, Error::TimedOut(_) | Error::Unreachable { .. } | Error::Internal(_)) {
         assert_eq!(sent.to_string(), arrived.to_string());
     }
-    if let (Error::Overloaded { retry_after: sent, .. }, Error::Overloaded { retry_after, .. }) =
-        (sent, arrived)
+    if let (Error::Overloaded { retry_after: sent, .. }, Error::Overloaded { retry_after, .. })
+    | (Error::QueueFull { retry_after: sent, .. }, Error::QueueFull { retry_after, .. }) = (sent, arrived)
     {
         assert_eq!(sent, retry_after);
     }

@@ -97,6 +97,7 @@ impl Machine {
             garbage_grace: self.garbage_grace,
             disk_budget_bytes: self.disk_budget_bytes,
             basic_auth: self.basic_auth.clone(),
+            keeps_calls: true,
             version: VersionInfo { sha: "unknown".into(), release: "0.0.0".into() },
         };
         let store = Store::open(self.folder.path()).unwrap();
