@@ -21,10 +21,11 @@ struct Dependency {
 }
 
 /// Crates and the layer that each stands in; arrows go down. `None` is for tests and benchmarks alone.
-const LAYERS: [(&str, Option<u8>); 12] = [
+const LAYERS: [(&str, Option<u8>); 13] = [
     ("fawn", Some(4)),
     ("gateway-server", Some(3)),
     ("runtime-node", Some(3)),
+    ("gateway-queue", Some(2)),
     ("runtime-http", Some(2)),
     ("runtime-oci", Some(2)),
     ("runtime-wasm", Some(2)),

@@ -10,7 +10,10 @@ use std::{
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    process::Command,
+    time::{Instant, sleep_until},
+};
 
 use crate::process::{PATIENCE, Process, Said, eventually, run};
 
@@ -160,6 +163,13 @@ impl Plan {
         let password = std::fs::read_to_string(data_dir.join("basic-auth-password")).unwrap_or_default();
         let http = client().timeout(PATIENCE).build().unwrap();
         Edge { process, node, gateway, metrics, home: self.home, http, password: password.trim().to_owned() }
+    }
+
+    /// Starts the server, and kills it at that moment, whether or not it serves by then.
+    pub(crate) async fn killed_at(self, moment: Instant) {
+        let mut process = Process::spawn(&mut self.command());
+        sleep_until(moment).await;
+        process.kill().await;
     }
 
     /// Starts what must not start.

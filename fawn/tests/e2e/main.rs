@@ -14,7 +14,12 @@
 
 mod airflow;
 mod alerts;
+mod async_crash;
+mod async_disk;
+mod async_load;
+mod asynchronous;
 mod bad_input;
+mod caller;
 mod canary;
 mod certifier;
 mod clients;
@@ -28,6 +33,8 @@ mod functions;
 mod guests;
 mod halves;
 mod images;
+mod later;
+mod ledger;
 mod logs;
 mod memory;
 mod monitoring;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Whether this user may mount, in a namespace of its own; says what is not tested if not.
-fn may_mount(test: &str) -> bool {
+pub(crate) fn may_mount(test: &str) -> bool {
     let tried = std::process::Command::new("unshare")
         .args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /mnt"])
         .output();

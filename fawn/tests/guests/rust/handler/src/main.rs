@@ -18,6 +18,7 @@ async fn main(request: Request<Body>) -> Answer {
         "/file" => file(&request),
         "/fetch" => fetch(request).await,
         "/json" => describe(request).await,
+        "/pass" => pass(request).await,
         "/sha256" => sha256(request).await,
         "/throw" => panic!("thrown on purpose"),
         _ => told(StatusCode::NOT_FOUND, "no such route\n"),
@@ -80,7 +81,18 @@ async fn sha256(request: Request<Body>) -> Answer {
 async fn fetch(request: Request<Body>) -> Answer {
     let mut address = request.into_body();
     let wanted = Request::get(address.str_contents().await?.trim()).body(Body::empty())?;
-    match Client::new().send(wanted).await {
+    answered(wanted).await
+}
+
+/// `?to=http://…`: sends the body there, and passes the answer on; if there is none, says why.
+async fn pass(request: Request<Body>) -> Answer {
+    let to = query(&request).find_map(|(key, value)| (key == "to").then_some(value)).unwrap_or_default();
+    let passed = Request::post(to).body(request.into_body())?;
+    answered(passed).await
+}
+
+async fn answered(request: Request<Body>) -> Answer {
+    match Client::new().send(request).await {
         Ok(response) => Ok(Response::builder().status(response.status()).body(response.into_body())?),
         Err(error) => told(StatusCode::BAD_GATEWAY, &format!("{error:?}\n")),
     }
