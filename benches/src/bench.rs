@@ -224,7 +224,7 @@ impl Bench {
     }
 }
 
-fn say(step: &str) -> Result<()> {
+pub(crate) fn say(step: &str) -> Result<()> {
     Ok(writeln!(stderr(), "benches: {step}")?)
 }
 
@@ -237,10 +237,12 @@ fn javascript(fawn: &Server) -> Target {
 }
 
 fn get(server: &Server, path: &str, answer: &str) -> Target {
-    Target { address: server.address, request: request("GET", path, b""), answer_length: answer.len() }
+    let request = request("GET", path, b"");
+    Target { address: server.address, request, status: 200, answer_length: answer.len() }
 }
 
 fn post(server: &Server, path: &str) -> Target {
     let body = [b'a'; 1024];
-    Target { address: server.address, request: request("POST", path, &body), answer_length: body.len() }
+    let request = request("POST", path, &body);
+    Target { address: server.address, request, status: 200, answer_length: body.len() }
 }

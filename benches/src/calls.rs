@@ -74,6 +74,7 @@ pub(crate) fn make(kind: Kind, count: u32, valgrind: Option<PathBuf>) -> Result<
             control: Handle::current(),
             scale_from_zero: None,
             logs_server: None,
+            later: None,
         };
         let gateway = Gateway::new(config, Arc::new(node), &prometheus::Registry::new())?;
         let (mut client, server) = tokio::io::duplex(64 << 10);
@@ -120,6 +121,7 @@ fn start(folder: &Path, engine: Engine, valgrind: Option<PathBuf>) -> Result<Nod
         garbage_grace: Duration::from_secs(3600),
         disk_budget_bytes: u64::MAX,
         basic_auth: None,
+        keeps_calls: true,
         version: version(),
     };
     let (compiler, runtime) = (Arc::new(compiler), Handle::current());

@@ -21,12 +21,22 @@ pub(crate) struct Goal {
 }
 
 #[derive(Clone, Copy)]
-enum Bound {
+pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
 impl Goal {
+    pub(crate) fn new(
+        what: &'static str,
+        bound: Bound,
+        unit: &'static str,
+        digits: usize,
+        figure: Result<Figure>,
+    ) -> Self {
+        Self { what, bound, unit, digits, figure: figure.map_err(|why| format!("{why:#}")) }
+    }
+
     fn met(&self) -> Option<bool> {
         let median = self.figure.as_ref().ok()?.median;
         Some(match self.bound {
@@ -80,7 +90,7 @@ pub(crate) fn all(measured: &Measured) -> Vec<Goal> {
     use Bound::{AtLeast, AtMost};
     let mut goals = Vec::new();
     let mut goal = |what, bound, unit, digits, figure: Result<Figure>| {
-        goals.push(Goal { what, bound, unit, digits, figure: figure.map_err(|why| format!("{why:#}")) });
+        goals.push(Goal::new(what, bound, unit, digits, figure));
     };
     let warm = &measured.subjects;
     let of_hyper = |by| warm.get(Work::Hello, by)?.rate_beside(warm.fastest(Work::Hello)?);

@@ -15,11 +15,12 @@ use crate::{connection::Connection, statistics::percentile};
 /// How long any one call under load may take.
 const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
-/// What to call, and how long the right answer is.
+/// What to call, and what the right answer is: its status, and how long it is.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) request: Vec<u8>,
+    pub(crate) status: u16,
     pub(crate) answer_length: usize,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    fn of(Seen { mut latencies, calls }: Seen, time: Duration) -> Result<Self> {
+    pub(crate) fn of(Seen { mut latencies, calls }: Seen, time: Duration) -> Result<Self> {
         latencies.sort_unstable();
         Ok(Self {
             calls,
@@ -44,20 +45,25 @@ impl Round {
     }
 }
 
-/// What connections saw.
+/// What connections, or other clients, saw.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     calls: usize,
     /// Of calls that were answered after `begin`.
     latencies: Vec<Duration>,
 }
 
 impl Seen {
-    fn answer(&mut self, latency: Duration, now: Instant, begin: Instant) {
+    pub(crate) fn answer(&mut self, latency: Duration, now: Instant, begin: Instant) {
         self.calls += 1;
         if now >= begin {
             self.latencies.push(latency);
         }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.latencies.extend(other.latencies);
     }
 }
 
@@ -87,9 +93,7 @@ fn on_threads(count: usize, run: impl Fn(usize) -> Result<Seen> + Sync) -> Resul
         let running: Vec<_> = (0..count).map(|thread| scope.spawn(move || run(thread))).collect();
         let mut all = Seen::default();
         for thread in running {
-            let seen = thread.join().map_err(|_| anyhow!("a load thread panicked"))??;
-            all.calls += seen.calls;
-            all.latencies.extend(seen.latencies);
+            all.add(thread.join().map_err(|_| anyhow!("a load thread panicked"))??);
         }
         Ok(all)
     })
@@ -114,11 +118,12 @@ impl Line {
     /// How long the answer took, once it is whole, and when that was.
     fn receive(&mut self, target: &Target) -> Result<Option<(Duration, Instant)>> {
         let Some(answer) = self.connection.receive()? else { return Ok(None) };
-        if answer.status != 200 || answer.length != target.answer_length {
+        if answer.status != target.status || answer.length != target.answer_length {
             let body = self.connection.body(&answer)?;
             bail!(
-                "status {} and {body:?} where 200 and {} bytes were due",
+                "status {} and {body:?} where {} and {} bytes were due",
                 answer.status,
+                target.status,
                 target.answer_length
             );
         }

@@ -16,6 +16,7 @@ mod instructions;
 mod load;
 mod noisy;
 mod process;
+mod queue;
 mod reference;
 mod report;
 mod server;
@@ -85,6 +86,13 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Measures the queue of asynchronous calls: durable pushes beside a bare log on the same disk, a large backlog, and
+    /// calls over HTTP until they have run
+    #[command(after_help = queue::HELP)]
+    Queue(queue::Options),
+    /// Fills or drains a queue in this process, and nothing else
+    #[command(hide = true)]
+    Backlog { part: queue::Part, folder: PathBuf, calls: u64 },
     /// Makes warm calls in this process, and nothing else
     #[command(hide = true)]
     Calls {
@@ -109,6 +117,8 @@ fn main() -> Result<()> {
     match options.command {
         Some(Command::Reference { mode }) => reference::serve(mode),
         Some(Command::Instructions { file, write }) => instructions::count(&file, write),
+        Some(Command::Queue(options)) => queue::measure(options),
+        Some(Command::Backlog { part, folder, calls }) => queue::backlog(part, &folder, calls),
         Some(Command::Calls { kind, count, valgrind }) => calls::make(kind, count, valgrind),
         Some(Command::Instances { rounds, count }) => instances::make(rounds, count),
         Some(Command::CompileModule) => Ok(runtime_wasm::compile_child(stdin().lock())?),

@@ -107,5 +107,5 @@ pub(crate) fn table(measured: &[Noise]) -> Table {
 
 /// A call of the function that never answers.
 pub(crate) fn endless(address: std::net::SocketAddr) -> Target {
-    Target { address, request: request("GET", "/function/endless", b""), answer_length: 0 }
+    Target { address, request: request("GET", "/function/endless", b""), status: 200, answer_length: 0 }
 }

@@ -47,19 +47,35 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: field("Rss:")?, private: field("Private_Clean:")? + field("Private_Dirty:")? })
 }
 
-/// What a reader must know to judge the numbers: machine, kernel, date, programs and how they were built.
+/// What a reader must know to judge the numbers: the machine and Fawn, programs beside it and how they were built.
 pub(crate) fn surroundings(
     fawn: &Path,
     wasmtime: Option<&Path>,
     spin: Option<&Path>,
 ) -> Result<Vec<(String, String)>> {
+    let mut facts = machine(fawn)?;
+    let mut tell = |name: &str, fact: String| facts.push((name.into(), fact));
+    tell("hyper", format!("in this program, profile {}", profile(&env::current_exe()?)));
+    if profile(fawn) != profile(&env::current_exe()?) {
+        let note = "fawn and hyper are not built in the same profile, so the ratios are not fair";
+        tell("note", note.into());
+    }
+    for (name, program) in [("wasmtime", wasmtime), ("spin", spin)] {
+        let left_out = || Ok(format!("left out: put it on the PATH or name it with --{name}"));
+        tell(name, program.map_or_else(left_out, version)?);
+    }
+    Ok(facts)
+}
+
+/// Machine, kernel, date, and the fawn binary.
+pub(crate) fn machine(fawn: &Path) -> Result<Vec<(String, String)>> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
     let memory_kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap_or(0);
-    let mut facts = vec![
+    let facts = [
         (
             "machine",
             format!("{cores} cores, {}, {} GiB", model.trim_matches(['\t', ' ', ':']), memory_kib >> 20),
@@ -68,19 +84,26 @@ pub(crate) fn surroundings(
         ("load average before", load_average()?),
         ("date", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
         ("fawn", format!("{}, profile {}, {}", version(fawn)?, profile(fawn), fawn.display())),
-        ("hyper", format!("in this program, profile {}", profile(&env::current_exe()?))),
     ];
-    if profile(fawn) != profile(&env::current_exe()?) {
-        facts.push((
-            "note",
-            "fawn and hyper are not built in the same profile, so the ratios are not fair".into(),
-        ));
-    }
-    for (name, program) in [("wasmtime", wasmtime), ("spin", spin)] {
-        let left_out = || Ok(format!("left out: put it on the PATH or name it with --{name}"));
-        facts.push((name, program.map_or_else(left_out, version)?));
-    }
     Ok(facts.into_iter().map(|(name, value)| (name.into(), value)).collect())
+}
+
+/// What kind of file system a folder is on: the type and device of the mount with the longest path, as proc_pid_mounts(5)
+/// tells it.
+pub(crate) fn file_system(folder: &Path) -> Result<String> {
+    let folder = folder.canonicalize().with_context(|| format!("there is no {}", folder.display()))?;
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mut found = ("", "unknown".to_owned());
+    for mount in mounts.lines() {
+        let mut fields = mount.split(' ');
+        let (Some(device), Some(path), Some(kind)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        if folder.starts_with(path) && path.len() >= found.0.len() {
+            found = (path, format!("{kind} on {device}"));
+        }
+    }
+    Ok(found.1)
 }
 
 /// Of the last minute, five and fifteen minutes.
