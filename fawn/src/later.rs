@@ -122,8 +122,12 @@ pub(crate) fn open(config: &LaterConfig, directory: &Path, secrets: SigningSecre
     let queue: Arc<dyn Queue> = match Embedded::open(&folder, settings, Arc::new(SystemTime::now)) {
         Ok(queue) => Arc::new(queue),
         Err(failure) => {
-            let reason = format!("{:#}", anyhow::Error::new(failure));
-            error!(folder = %folder.display(), reason, "asynchronous calls are neither taken nor run");
+            let cause = anyhow::Error::new(failure);
+            let folder_name = folder.display();
+            let reason = format!(
+                "{cause:#}; restore {folder_name} from a backup, or move it away to begin with an empty queue"
+            );
+            error!(reason, "asynchronous calls are neither taken nor run");
             Arc::new(Unusable::new(reason))
         }
     };

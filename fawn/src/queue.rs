@@ -173,7 +173,11 @@ pub(crate) async fn run(arguments: QueueArguments) -> Result<()> {
             if arguments.json { String::new() } else { format!("{call_id} is cancelled\n") }
         }
     };
-    io::stdout().write_all(text.as_bytes()).context("standard output cannot be written")
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output cannot be written"),
+    }
 }
 
 fn json(answer: &impl Serialize) -> Result<String> {

@@ -35,6 +35,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// The body, which was found to be what was accepted.
     pub body: Content,
+    /// How long it is.
+    pub body_bytes: u64,
     /// What ties it to the queue.
     pub lease: Box<dyn Lease>,
 }

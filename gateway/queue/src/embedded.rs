@@ -250,6 +250,7 @@ impl Embedded {
         let Call {
             function, method, path_and_query, headers, call_id, callback_url, accepted_ms, body, ..
         } = granted.call;
+        let body_bytes = body.len_bytes();
         let body = match body {
             Body::Inline(bytes) => Content::Bytes(bytes),
             file => match self.spool.read(file).await {
@@ -276,6 +277,7 @@ impl Embedded {
             accepted: time::from_ms(accepted_ms),
             attempt: granted.attempt,
             body,
+            body_bytes,
             lease: Box::new(lease),
         }))
     }
@@ -358,9 +360,7 @@ impl Queue for Embedded {
     async fn clear(&self, function: &FunctionName) -> Result<Cancelled> {
         let (mut cancelled, last) = (Cancelled::default(), self.shared.next_id.load(Ordering::Relaxed));
         loop {
-            let ended = cancelled.ended;
-            // What is told twice is one call.
-            cancelled.told = 0;
+            let (ended, mut told) = (cancelled.ended, 0);
             let mut place = Some(queries::Place::first());
             while let Some(from) = place {
                 let function = function.clone();
@@ -371,8 +371,10 @@ impl Queue for Embedded {
                 place = next;
                 let answer = self.shared.ask(Request::Cancel { call_id: None, ids }).await?;
                 cancelled.ended += answer.done;
-                cancelled.told += answer.told;
+                told += answer.told;
             }
+            // What is told twice is one call.
+            cancelled.told = cancelled.told.max(told);
             // A call that moved on meanwhile may have been passed over.
             if cancelled.ended == ended {
                 return Ok(cancelled);

@@ -203,7 +203,10 @@ fn told(error: gateway_queue::Error, max_body_bytes: u64) -> Error {
             Error::invalid("request-timeout", "the request's body comes too slowly")
         }
         Queue::Body(error) => Error::invalid("invalid-body", error.to_string()),
-        error => Error::unavailable("the queue takes no more calls until it is restarted", error),
+        error => Error::unavailable(
+            "asynchronous calls are not taken now: the log of the gateway says why and what to do",
+            error,
+        ),
     }
 }
 

@@ -234,5 +234,5 @@ fn segment(uri: &Uri, number: usize) -> &str {
 }
 
 fn away(error: gateway_queue::Error) -> Error {
-    Error::unavailable("the queue cannot be read: the log says why, and a restart may help", error)
+    Error::unavailable("the queue cannot be read: the log of the gateway says why and what to do", error)
 }

@@ -41,7 +41,7 @@ pub(crate) const AT_ONCE: usize = 256;
 /// How often an answer is posted.
 const TRIES: u32 = 5;
 /// Before the second time; it doubles from then on, and half of it is chance.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(3);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// From the request to the head of the target's own answer, besides the time that sending a large answer takes.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -98,10 +98,11 @@ pub(crate) fn parse_callback(text: &str, by: &str, policy: &Policy) -> Result<Ur
     if is_own(&uri) {
         let ours = is_function(&uri).then_some(uri);
         return ours
-            .ok_or_else(|| invalid("leads to this gateway, where only /function/ and /async-function/ are"));
+            .ok_or_else(|| invalid("leads to this gateway: write http://gateway.openfaas:8080/function/NAME or /async-function/NAME"));
     }
     if !may_reach(policy, host, port) {
-        let message = format!("{by} leads to {host}, which this gateway does not post to");
+        let message =
+            format!("{by} leads to {host}, which this gateway does not post to (--callback-egress)");
         return Err(Error::invalid("callback-denied", message));
     }
     Ok(uri)
@@ -229,7 +230,7 @@ impl Callbacks {
         let timeouts = Timeouts { connect: CONNECT_TIME, first_byte: ANSWER_TIME + answer.time_to_send() };
         let response = send(egress, request, timeouts).await.map_err(|error| match error {
             runtime_egress::Error::Denied { .. } => Problem {
-                text: "this gateway does not post to its address, unless --callback-egress lets it".into(),
+                text: "this gateway does not post to its address, unless --callback-egress says so".into(),
                 lasts: true,
             },
             error => Problem { text: error.to_string(), lasts: false },
@@ -276,7 +277,7 @@ impl Callbacks {
             ("x-function-name", taken.function.to_string()),
             ("x-function-status", answer.status.as_str().to_owned()),
             ("x-duration-seconds", format!("{:.6}", answer.duration.as_secs_f64())),
-            ("x-retry", taken.attempt.saturating_sub(1).to_string()),
+            ("x-retry", taken.attempt.min(answer.tries).saturating_sub(1).to_string()),
             ("x-retry-max", answer.tries.saturating_sub(1).to_string()),
         ] {
             headers.insert(HeaderName::from_static(name), value.try_into()?);

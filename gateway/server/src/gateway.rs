@@ -6,14 +6,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, middleware::from_fn};
+use axum::{Router, middleware::from_fn, routing::any};
 use http::{HeaderName, HeaderValue, Request, Response, header::CONNECTION};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use prometheus::Registry;
 use runtime_api::{CallId, Error, Provider, Result, VersionInfo};
 use runtime_http::{
-    CALL_ID, Credentials, Gate, Peer, START_TIME, TimedBody, answer, answer_failures, call_id, check_head,
+    CALL_ID, Credentials, Failure, Gate, Peer, START_TIME, TimedBody, answer, answer_failures, call_id,
+    check_head,
 };
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -89,6 +90,11 @@ impl Gateway {
         let mut protected = backend.protected_routes();
         if let Some(later) = &config.later {
             let routes = async_routes(later.queue.clone());
+            protected = routes.layer(from_fn(answer_failures)).fallback_service(protected);
+        } else {
+            let refuse = any(async || Failure::from(no_queue()));
+            let routes =
+                Router::new().route("/system/async", refuse.clone()).route("/system/async/{*rest}", refuse);
             protected = routes.layer(from_fn(answer_failures)).fallback_service(protected);
         }
         let asynchronous = |later: Later| -> Result<_> {

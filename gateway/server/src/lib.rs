@@ -13,6 +13,7 @@ mod functions;
 mod gateway;
 mod invoke;
 mod logs;
+mod measured;
 mod metrics;
 mod metrics_endpoint;
 mod openapi;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gateway_queue::{Queue, Then};
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 use runtime_api::{Error, FunctionName, Result};
 
 /// The annotation that names a function's queue (`OpenFaaS` Pro). Here every function has its turn whatever the name,
@@ -27,6 +27,8 @@ pub(crate) struct QueueMetrics {
     length: IntGaugeVec,
     dead: IntGaugeVec,
     oldest: IntGaugeVec,
+    /// Whether the queue can be asked at all.
+    usable: IntGauge,
     /// By which names the functions' queues go.
     names: Mutex<HashMap<FunctionName, String>>,
 }
@@ -64,6 +66,10 @@ impl QueueMetrics {
                 "fawn_async_oldest_seconds",
                 "How long the oldest asynchronous call has waited that is due",
                 &labels[1..],
+            )?,
+            usable: registered(
+                registry,
+                IntGauge::new("fawn_async_usable", "Whether asynchronous calls are taken and run: 1 or 0"),
             )?,
             names: Mutex::default(),
         })
@@ -105,7 +111,9 @@ impl QueueMetrics {
 
     /// Tells what there is now, and no more of what there is not.
     pub(crate) async fn refresh(&self) -> Result<(), gateway_queue::Error> {
-        let counts = self.queue.counts().await?;
+        let counts = self.queue.counts().await;
+        self.usable.set(i64::from(counts.is_ok()));
+        let counts = counts?;
         let (names, now) = (self.names(), self.queue.now());
         for gauge in [&self.running, &self.pending, &self.length, &self.dead, &self.oldest] {
             gauge.reset();

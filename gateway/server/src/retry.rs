@@ -65,15 +65,18 @@ impl RetryPolicy {
         self.codes.contains(&status.as_u16())
     }
 
-    /// The pause after that many tries: what the answer asks for, or one that doubles with every try, of which
-    /// the second half is up to `chance`, from 0 to 1, so that calls that failed together do not come back together.
+    /// The pause after that many tries: what the answer asks for, if that is longer than the shortest, or one that doubles
+    /// with every try. Up to half of it is up to `chance`, from 0 to 1, so that calls that failed together do not come back
+    /// together; the shortest becomes longer by that.
     pub(crate) fn wait(&self, tries: u32, asked: Option<Duration>, chance: f64) -> Duration {
         if let Some(asked) = asked {
             return asked.clamp(self.min_wait, LONGEST_WAIT);
         }
         let factor = 2_u32.saturating_pow(tries.saturating_sub(1));
-        let half = self.min_wait.saturating_mul(factor).min(self.max_wait) / 2;
-        (half + half.mul_f64(chance)).max(self.min_wait)
+        let whole = self.min_wait.saturating_mul(factor).min(self.max_wait);
+        let least = (whole / 2).max(self.min_wait);
+        let most = whole.max(self.min_wait + self.min_wait / 2);
+        least + most.saturating_sub(least).mul_f64(chance)
     }
 }
 
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_and_half_is_chance() {
         let policy = policy(&[("min_wait", "2s"), ("max_wait", "30s")]);
-        for (tries, least, most) in [(1, 2, 2), (2, 2, 4), (3, 4, 8), (4, 8, 16), (5, 15, 30), (50, 15, 30)] {
+        for (tries, least, most) in [(1, 2, 3), (2, 2, 4), (3, 4, 8), (4, 8, 16), (5, 15, 30), (50, 15, 30)] {
             assert_eq!(policy.wait(tries, None, 0.0), Duration::from_secs(least), "{tries}");
             assert_eq!(policy.wait(tries, None, 1.0), Duration::from_secs(most), "{tries}");
         }

@@ -7,15 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use futures_util::TryStreamExt;
-use gateway_queue::{Content, Delivery, Lease, Outcome, Queue, Room, Then};
+use gateway_queue::{Delivery, Lease, Outcome, Queue, Room, Then};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header::CONTENT_LENGTH};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use jiff::Timestamp;
 use prometheus::Registry;
 use runtime_api::{
-    Admitted, BodyError, CALLBACK_SECRET, CallId, Error, FunctionName, Invocation, Result, SecretName,
+    Admitted, Body, CALLBACK_SECRET, CallId, Error, FunctionName, Invocation, Result, SecretName,
 };
 use runtime_http::{FunctionCall, Peer, answer};
 use tokio::{
@@ -31,6 +28,7 @@ use crate::{
     callback::{AT_ONCE, Answered, Callbacks},
     gateway::Parts,
     invoke::{CallBody, Invoked, invoke},
+    measured,
     queue_metrics::QueueMetrics,
     retry::{RetryPolicy, asked_wait, until_room},
     shares::{Share, Shares},
@@ -134,12 +132,12 @@ impl Worker {
         if let (Some(answer), Some(url)) = (answer, &taken.callback_url) {
             share.post();
             let posted = select! {
-                () = taken.lease.cancelled() => Ok(()),
+                () = taken.lease.cancelled() => Err("the call was cancelled".into()),
                 posted = self.callbacks.post(url, &taken, &answer) => posted,
             };
             if let Err(error) = posted {
-                warn!(%error, "the answer could not be posted");
-                outcome.error = format!("the answer could not be posted: {error}");
+                warn!(%error, "the answer was not posted");
+                outcome.error = format!("the answer was not posted: {error}");
             }
         }
         drop(share);
@@ -151,7 +149,7 @@ impl Worker {
     }
 
     /// Makes a call, and tells what is to come of it.
-    async fn attempt(&self, taken: &Taken, body: Content) -> Ended {
+    async fn attempt(&self, taken: &Taken, body: Body) -> Ended {
         let began = Instant::now();
         let annotations = match self.annotations(&taken.function).await {
             Ok(annotations) => annotations,
@@ -230,9 +228,8 @@ impl Worker {
     }
 
     /// As if the call came in now, from where it came.
-    async fn call(&self, taken: &Taken, body: Content) -> Invoked {
-        let frames = body.into_stream().map_ok(Frame::data).map_err(BodyError::from);
-        let mut request = Request::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
+    async fn call(&self, taken: &Taken, body: Body) -> Invoked {
+        let mut request = Request::new(body);
         *request.method_mut() = taken.method.clone();
         *request.headers_mut() = taken.headers.clone();
         match taken.path_and_query.parse() {
@@ -266,7 +263,7 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    fn of(delivery: Delivery) -> (Self, Content) {
+    fn of(delivery: Delivery) -> (Self, Body) {
         let Delivery { function, call_id, attempt, method, path_and_query, headers, callback_url, .. } =
             delivery;
         let taken = Self {
@@ -279,7 +276,7 @@ impl Taken {
             callback_url,
             lease: delivery.lease,
         };
-        (taken, delivery.body)
+        (taken, measured::body(delivery.body, delivery.body_bytes))
     }
 
     /// Who asked for the call: the last one that its gateway knew of.

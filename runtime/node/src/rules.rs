@@ -117,8 +117,9 @@ impl NodeRules {
         if matches!(scheme, Some("http" | "https")) {
             return Ok(());
         }
-        let text =
-            format!("annotation {CALLBACK} {url:?} is no URL: write one such as https://example.com/done");
+        let text = format!(
+            "annotation {CALLBACK} {url:?} is no URL that can be posted to: write one such as https://example.com/done, without user and password"
+        );
         Err(Error::invalid("invalid-callback", text))
     }
 
