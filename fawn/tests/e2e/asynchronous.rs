@@ -76,7 +76,7 @@ async fn a_call_is_accepted_runs_and_its_answer_is_posted() {
 #[ignore = "needs the guests: run scripts/test"]
 async fn what_cannot_run_is_refused_at_once() {
     let ledger = Ledger::start().await;
-    let edge = Plan::new().argument("--max-async-body=1Mi").start().await;
+    let edge = Plan::new().argument("--max-async-body=1Ki").start().await;
     serve_passing(&edge, "work", 0).await;
     let refused = async |function: &str, header: (&'static str, &str), bytes: usize| {
         let path = passing(function, &ledger.effect("refused", 0));
@@ -86,7 +86,7 @@ async fn what_cannot_run_is_refused_at_once() {
     let plain = ("x-any", "thing");
     for (answer, status) in [
         (refused("nobody", plain, 1).await, 404),
-        (refused("work", plain, (1 << 20) + 1).await, 413),
+        (refused("work", plain, (1 << 10) + 1).await, 413),
         // The ledger's own address: not one that everybody may reach.
         (refused("work", ("x-callback-url", &ledger.callback("refused")), 1).await, 400),
         (refused("work", ("x-callback-url", "not a URL"), 1).await, 400),

@@ -86,7 +86,9 @@ async fn code_that_no_function_names_is_removed_after_its_time() {
         let image = edge.upload(module).await;
         edge.serve(Deployment::of("changing", &image).process(&format!("args {revision}"))).await;
     }
-    assert!(size_of(&edge.data_dir()) > (REVISIONS * PADDING) as u64);
+    // Besides what the queue of asynchronous calls holds in reserve.
+    let taken = |edge: &Edge| size_of(&edge.data_dir()) - size_of(&edge.data_dir().join("queue"));
+    assert!(taken(&edge) > (REVISIONS * PADDING) as u64);
 
     assert!(edge.terminate().await.success());
     let long_ago = SystemTime::now() - Duration::from_secs(24 * 3600);
@@ -94,10 +96,7 @@ async fn code_that_no_function_names_is_removed_after_its_time() {
         fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
     }
     let edge = edge.again().start().await;
-    eventually("one revision is left", async || {
-        (size_of(&edge.data_dir()) < 2 * PADDING as u64).then_some(())
-    })
-    .await;
+    eventually("one revision is left", async || (taken(&edge) < 2 * PADDING as u64).then_some(())).await;
     assert_eq!(edge.call("changing", "").await.ok(), format!("args\n{}\n", REVISIONS - 1));
     assert_eq!(edge.call("hello", "").await.status, 200);
 }

@@ -195,6 +195,7 @@ async fn a_gateway_without_a_queue_says_so() {
         let text = "this gateway keeps no asynchronous calls: `fawn up` does";
         assert_eq!(answer.error(), (501, "not-supported".into(), text), "{method}");
     }
-    assert_eq!(gateway.get("/system/async").await.status, 404);
+    assert_eq!(gateway.get("/system/async").await.status, 501);
+    assert_eq!(gateway.get("/system/async/dead/f").await.status, 501);
     assert_eq!(gateway.send("POST", "/function/f", &[], "hi").await.body, "hi");
 }

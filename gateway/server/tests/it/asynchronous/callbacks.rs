@@ -17,7 +17,7 @@ use super::{
 /// A call that was made, and whose answer was given up.
 async fn given_up(gateway: &Queued, id: &str) -> CallStatus {
     let call = gateway.reaches(id, State::Succeeded).await;
-    assert!(call.last_error.starts_with("the answer could not be posted: "), "{call:?}");
+    assert!(call.last_error.starts_with("the answer was not posted: "), "{call:?}");
     call
 }
 
@@ -166,7 +166,7 @@ async fn a_target_that_fails_is_asked_five_times() {
         tokio::time::resume();
         let call = given_up(&gateway, "1").await;
         let reason = http::StatusCode::from_u16(status).unwrap();
-        assert_eq!(call.last_error, format!("the answer could not be posted: {reason} was answered"));
+        assert_eq!(call.last_error, format!("the answer was not posted: {reason} was answered"));
         // The function was called once all the same.
         assert!(target.is_quiet() && call.attempts.len() == 1);
         assert!(counted(&gateway, "fawn_callbacks_total{outcome=\"given_up\"} 1").await);

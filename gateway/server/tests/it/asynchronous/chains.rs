@@ -52,10 +52,10 @@ async fn a_second_functions_own_rules_count() {
         let header = format!("X-Callback-Url: http://gateway:8080/{kind}/second");
         gateway.keep("f", kind, &[&header], "").await;
         let call = gateway.reaches(kind, State::Succeeded).await;
-        assert_eq!(call.last_error, "the answer could not be posted: 401 Unauthorized was answered");
+        assert_eq!(call.last_error, "the answer was not posted: 401 Unauthorized was answered");
     }
     gateway.keep("f", "nobody", &["X-Callback-Url: http://gateway:8080/function/missing"], "").await;
     let call = gateway.reaches("nobody", State::Succeeded).await;
-    assert_eq!(call.last_error, "the answer could not be posted: 404 Not Found was answered");
+    assert_eq!(call.last_error, "the answer was not posted: 404 Not Found was answered");
     seconds.try_recv().unwrap_err();
 }

@@ -36,6 +36,7 @@ async fn calls_are_counted_by_function_and_queue() {
     let expected = r#"fawn_async_dead_letters{function_name="bad.dev"} 0
 fawn_async_dead_letters{function_name="good.openfaas-fn"} 0
 fawn_async_dead_letters{function_name="retried.openfaas-fn"} 0
+fawn_async_usable 1
 gateway_async_queue_length{function_name="bad.dev"} 1
 gateway_async_queue_length{function_name="good.openfaas-fn"} 1
 gateway_async_queue_length{function_name="retried.openfaas-fn"} 1

@@ -121,7 +121,7 @@ async fn a_target_that_never_answers_is_given_up_and_keeps_nobody_waiting() {
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
     let call = gateway.reaches("1", State::Succeeded).await;
-    assert_eq!(call.last_error, "the answer could not be posted: its target takes too long");
+    assert_eq!(call.last_error, "the answer was not posted: its target takes too long");
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn nothing_of_a_calls_body_or_headers_is_logged() {
     }
     assert_eq!(gateway.push("f", "1", &with("X-None: 1"), &"canary".repeat(100_000)).await.status, 413);
     let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("the answer could not be posted") && text.contains("call_id=bad"), "{text}");
+    assert!(text.contains("the answer was not posted") && text.contains("call_id=bad"), "{text}");
     for line in text.lines() {
         assert!(!line.contains("canary"), "{line}");
     }
