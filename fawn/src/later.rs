@@ -5,7 +5,7 @@ use std::{
     num::NonZero,
     path::Path,
     sync::Arc,
-    thread::available_parallelism,
+    thread::{self, available_parallelism},
     time::{Duration, SystemTime},
 };
 
@@ -32,6 +32,8 @@ use crate::{config::quantity, serve_settings::Role};
 const CALLS_PER_CORE: usize = 32;
 /// More would keep what others need.
 const MOST_CALLS: usize = 10_000;
+/// How soon a queue is tried to be opened again for which there was no room.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// Larger than what is passed by value in common use.
 const MAX_BODY_BYTES: u64 = 64 << 20;
 
@@ -121,15 +123,8 @@ pub(crate) fn open(config: &LaterConfig, directory: &Path, secrets: SigningSecre
     let folder = directory.join("queue");
     let queue: Arc<dyn Queue> = match Embedded::open(&folder, settings, Arc::new(SystemTime::now)) {
         Ok(queue) => Arc::new(queue),
-        Err(failure) => {
-            let cause = anyhow::Error::new(failure);
-            let folder_name = folder.display();
-            let reason = format!(
-                "{cause:#}; restore {folder_name} from a backup, or move it away to begin with an empty queue"
-            );
-            error!(reason, "asynchronous calls are neither taken nor run");
-            Arc::new(Unusable::new(reason))
-        }
+        Err(failure) if failure.is_full() => open_when_there_is_room(&folder, settings),
+        Err(failure) => Arc::new(broken(&folder, failure)),
     };
     Later {
         queue,
@@ -142,6 +137,41 @@ pub(crate) fn open(config: &LaterConfig, directory: &Path, secrets: SigningSecre
             user_agent: HeaderValue::from_static(concat!("fawn/", env!("CARGO_PKG_VERSION"))),
         },
     }
+}
+
+/// The disk has no room even to open the queue: it is tried again, and all else goes on.
+fn open_when_there_is_room(folder: &Path, settings: Settings) -> Arc<Unusable> {
+    warn!("the disk has no room to open the queue of asynchronous calls: none are taken or run until it has");
+    let unopened = Arc::new(Unusable::full());
+    let (weak, folder) = (Arc::downgrade(&unopened), folder.to_owned());
+    let again = move || {
+        while let Some(unopened) = weak.upgrade() {
+            match Embedded::open(&folder, settings, Arc::new(SystemTime::now)) {
+                Ok(queue) => return unopened.opened(Arc::new(queue)),
+                Err(failure) if failure.is_full() => {}
+                Err(failure) => {
+                    // It goes on to refuse calls for want of room, and the log tells the rest.
+                    let _ = broken(&folder, failure);
+                    return;
+                }
+            }
+            drop(unopened);
+            thread::sleep(OPEN_AGAIN);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("queue-opener".into()).spawn(again) {
+        error!(%error, "the queue of asynchronous calls is not opened before a restart");
+    }
+    unopened
+}
+
+/// Says what is wrong, and what to do.
+fn broken(folder: &Path, failure: gateway_queue::Error) -> Unusable {
+    let (cause, folder) = (anyhow::Error::new(failure), folder.display());
+    let reason =
+        format!("{cause:#}; restore {folder} from a backup, or move it away to begin with an empty queue");
+    error!(reason, "asynchronous calls are neither taken nor run");
+    Unusable::broken(reason)
 }
 
 /// The worker, on threads of its own, so that calls that somebody waits for share theirs with nobody.

@@ -5,6 +5,13 @@ use runtime_api::FunctionName;
 /// What a queue answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl Error {
+    /// Whether there is no more wrong than that the disk has no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::StorageFull | Self::Unusable(runtime_store::Error::Full { .. }))
+    }
+}
+
 /// Why a queue cannot do what was asked. Unless it says otherwise, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
