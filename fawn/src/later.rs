@@ -149,11 +149,7 @@ fn open_when_there_is_room(folder: &Path, settings: Settings) -> Arc<Unusable> {
             match Embedded::open(&folder, settings, Arc::new(SystemTime::now)) {
                 Ok(queue) => return unopened.opened(Arc::new(queue)),
                 Err(failure) if failure.is_full() => {}
-                Err(failure) => {
-                    // It goes on to refuse calls for want of room, and the log tells the rest.
-                    let _ = broken(&folder, failure);
-                    return;
-                }
+                Err(failure) => return unopened.opened(Arc::new(broken(&folder, failure))),
             }
             drop(unopened);
             thread::sleep(OPEN_AGAIN);

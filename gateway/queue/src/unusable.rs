@@ -27,7 +27,7 @@ impl Unusable {
         Self { reason: None, opened: watch::Sender::new(None) }
     }
 
-    /// From now on there is a queue.
+    /// From now on there is a queue, be it one that says what else is wrong.
     pub fn opened(&self, queue: Arc<dyn Queue>) {
         self.opened.send_replace(Some(queue));
     }

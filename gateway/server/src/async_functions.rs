@@ -35,8 +35,9 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The longest delay, in seconds.
 const MAX_DELAY_SECONDS: u64 = 30 * 24 * 3600;
 const MAX_KEY_BYTES: usize = 255;
-/// Calls that are looked for at once to be cancelled, and how long others wait for that.
+/// Requests that look for calls to cancel at once, how many calls each reads in one go, and how long others wait.
 const CANCELS: usize = 4;
+const CANCEL_PAGE: usize = 1000;
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 /// The time that a body may take, and the bytes that each further second of it has to bring.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -294,8 +295,17 @@ async fn cancel(
             retry_after: Duration::from_secs(1),
         })?;
     let told = |error| told(error, later.max_body_bytes);
-    let calls = later.queue.find(&id, Page::first(usize::MAX)).await.map_err(told)?;
-    let functions: BTreeSet<_> = calls.into_iter().map(|call| call.function).collect();
+    let (mut functions, mut page) = (BTreeSet::new(), Page::first(CANCEL_PAGE));
+    loop {
+        let calls = later.queue.find(&id, page).await.map_err(told)?;
+        page.after = calls.last().map(|call| call.id);
+        let is_last = calls.len() < CANCEL_PAGE;
+        let live = calls.into_iter().filter(|call| call.ended.is_none());
+        functions.extend(live.map(|call| call.function));
+        if is_last {
+            break;
+        }
+    }
     for function in functions {
         match known(gateway, peer, &function, &mut request.headers().clone()).await {
             // Of one that is gone nobody can say any more who may call it.

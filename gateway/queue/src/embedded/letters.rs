@@ -1,6 +1,5 @@
 use runtime_api::{CallId, FunctionName};
 use runtime_store::Result;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     engine::{Ending, Work},
@@ -60,7 +59,7 @@ impl Work<'_, '_> {
         let Some(slot) = self.unindex_unstarted(number, id, due_ms)? else { return Ok(false) };
         self.tables.retries.remove(&key)?;
         let progress = retried.unwrap_or(Progress { slot, ..Progress::default() });
-        let held = held(number, call);
+        let held = Held::of(number, call);
         self.end(Ending { id, number, held: &held, progress, succeeded: false })?;
         Ok(true)
     }
@@ -211,7 +210,7 @@ impl Work<'_, '_> {
             match (call, self.unseal_progress(RUNNING, &key, &record)) {
                 (Some(Ok(call)), Ok(progress)) => {
                     let due_ms = self.after_loss(id, progress.attempt);
-                    self.give_back(id, &held(number, &call), Progress { due_ms, ..progress })?;
+                    self.give_back(id, &Held::of(number, &call), Progress { due_ms, ..progress })?;
                 }
                 (Some(Err(problem)), Ok(progress)) => self.set_aside(number, id, progress.slot, problem)?,
                 (None, Ok(progress)) => self.set_aside(number, id, progress.slot, "it is gone")?,
@@ -231,17 +230,5 @@ impl Work<'_, '_> {
         let longest_ms = FIRST_PAUSE_MS.saturating_mul(1_u64.checked_shl(doublings)?).min(LONGEST_PAUSE_MS);
         let part_ms = id.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (longest_ms / 2 + 1);
         Some(self.now_ms.saturating_add(longest_ms / 2 + part_ms))
-    }
-}
-
-fn held(number: u32, call: &Call) -> Held {
-    Held {
-        number,
-        function: call.function.clone(),
-        call_id: call.call_id.clone(),
-        accepted_ms: call.accepted_ms,
-        idempotency: call.idempotency,
-        file: call.file(),
-        cancelled: CancellationToken::new(),
     }
 }

@@ -141,3 +141,17 @@ pub(super) struct Held {
     pub(super) file: Option<Name>,
     pub(super) cancelled: CancellationToken,
 }
+
+impl Held {
+    pub(super) fn of(number: u32, call: &Call) -> Self {
+        Self {
+            number,
+            function: call.function.clone(),
+            call_id: call.call_id.clone(),
+            accepted_ms: call.accepted_ms,
+            idempotency: call.idempotency,
+            file: call.file(),
+            cancelled: CancellationToken::new(),
+        }
+    }
+}

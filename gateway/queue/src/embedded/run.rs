@@ -1,7 +1,6 @@
 use std::{collections::HashMap, sync::Arc};
 
 use runtime_store::Result;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     engine::{Ending, Work},
@@ -101,15 +100,7 @@ impl Work<'_, '_> {
         progress.begin_attempt(self.now_ms);
         self.tables.running.insert(&key, &self.seal_progress(RUNNING, &key, &progress))?;
         self.count(number, |counts| counts.running += 1);
-        let held = Arc::new(Held {
-            number,
-            function: call.function.clone(),
-            call_id: call.call_id.clone(),
-            accepted_ms: call.accepted_ms,
-            idempotency: call.idempotency,
-            file: call.file(),
-            cancelled: CancellationToken::new(),
-        });
+        let held = Arc::new(Held::of(number, &call));
         self.effects.granted.push((id, Arc::clone(&held)));
         Ok(Granted { id, attempt: progress.attempt, call, held })
     }

@@ -87,6 +87,20 @@ async fn all_calls_with_the_id_are_cancelled() {
 }
 
 #[tokio::test]
+async fn many_calls_of_ones_own_hide_none_of_others() {
+    let gateway = Queued::idle();
+    gateway.provider.add("mine");
+    gateway.provider.add("f");
+    gateway.provider.guard("f", "Bearer right");
+    for _ in 0..1000 {
+        gateway.keep("mine", "same", &[], "").await;
+    }
+    gateway.keep("f", "same", &["Authorization: Bearer right"], "").await;
+    assert_eq!(cancel(&gateway, "same").await.0, 401);
+    assert_eq!(gateway.kept().await, 1001);
+}
+
+#[tokio::test]
 async fn an_operator_cancels_all_calls_of_a_function() {
     let gateway = Queued::idle();
     for name in ["f", "g"] {
