@@ -114,7 +114,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
             Ok(json) => typed("application/json", json),
-            Err(cause) => Error::from(cause).into_response(),
+            Err(cause) => Error::internal(cause).into_response(),
         }
     }
 }

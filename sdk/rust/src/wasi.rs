@@ -2,7 +2,7 @@
 
 use std::{fs, io, str::Utf8Error};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, ResponseOutparam};
 pub use wstd::__internal::wasip2;
 use wstd::http::{request::try_from_incoming, server::Responder};
@@ -20,7 +20,10 @@ where
     wstd::runtime::block_on(async {
         let response = match try_from_incoming(request) {
             Ok(request) => answer(handler, request.map(Body::from)).await,
-            Err(cause) => Error::bad_request("the request cannot be read").because(cause).into_response(),
+            Err(cause) => {
+                let text = "the request cannot be read";
+                Error::of_sdk(StatusCode::BAD_REQUEST, text).because(cause).into_response()
+            }
         };
         // What has no end is broken off by the host.
         if let Err(error) = Responder::new(respond).respond(sendable(response)).await {
@@ -32,8 +35,10 @@ where
 /// An answer whose headers the host takes.
 fn sendable(response: Response) -> Response {
     match refused(response.headers()) {
-        Some(name) => Error::from(format!("the answer has the header {name}, which is the server's to set"))
-            .into_response(),
+        Some(name) => {
+            let cause = format!("the answer has the header {name}, which is the server's to set");
+            Error::internal(cause).into_response()
+        }
         None => response,
     }
 }

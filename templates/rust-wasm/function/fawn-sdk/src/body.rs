@@ -124,7 +124,7 @@ impl Body {
     /// ```
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         let piece = poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await;
-        piece.transpose().map_err(|cause| Error::bad_request("the body broke off").because(cause))
+        piece.transpose().map_err(|cause| bad_request("the body broke off").because(cause))
     }
 
     /// All of it.
@@ -181,7 +181,7 @@ impl Body {
     /// ```
     pub async fn text(self) -> Result<String> {
         String::from_utf8(self.bytes().await?.into())
-            .map_err(|cause| Error::bad_request("the body is not text in UTF-8").because(cause))
+            .map_err(|cause| bad_request("the body is not text in UTF-8").because(cause))
     }
 
     /// All of it, read as JSON.
@@ -197,7 +197,7 @@ impl Body {
     /// ```
     pub async fn json<T: DeserializeOwned>(self) -> Result<T> {
         serde_json::from_slice(&self.bytes().await?)
-            .map_err(|error| Error::bad_request(format!("the body is not the JSON that is wanted: {error}")))
+            .map_err(|error| bad_request(format!("the body is not the JSON that is wanted: {error}")))
     }
 
     /// The body as pieces.
@@ -217,12 +217,16 @@ impl Body {
     }
 }
 
+fn bad_request(text: impl Into<String>) -> Error {
+    Error::of_sdk(StatusCode::BAD_REQUEST, text)
+}
+
 fn within(bytes: Bytes, most_bytes: usize) -> Result<Bytes> {
     if bytes.len() > most_bytes { Err(too_large(most_bytes)) } else { Ok(bytes) }
 }
 
 fn too_large(most_bytes: usize) -> Error {
-    Error::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {most_bytes} bytes"))
+    Error::of_sdk(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {most_bytes} bytes"))
 }
 
 impl Stream for Body {

@@ -38,9 +38,11 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 // Not a `std::error::Error`: that would rule out the conversion from all that are.
 pub struct Error {
     status: StatusCode,
-    text: String,
+    /// None where the caller is told nothing.
+    text: Option<String>,
     cause: Option<Cause>,
-    at: &'static Location<'static>,
+    /// The author's line, where that is known.
+    at: Option<&'static Location<'static>>,
 }
 
 impl Error {
@@ -54,7 +56,18 @@ impl Error {
     /// ```
     #[track_caller]
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), cause: None, at: Location::caller() }
+        Self { at: Some(Location::caller()), ..Self::of_sdk(status, text) }
+    }
+
+    /// An error of this crate's own, of which no line of the author's is known.
+    pub(crate) fn of_sdk(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: Some(text.into()), cause: None, at: None }
+    }
+
+    /// A 500 of this crate's own.
+    pub(crate) fn internal(cause: impl Into<Cause>) -> Self {
+        let cause = Some(cause.into());
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: None, cause, at: None }
     }
 
     /// A 400: what the caller sent is wrong, and how.
@@ -108,28 +121,34 @@ impl Error {
     /// assert_eq!(error.text(), "internal server error");
     /// ```
     pub fn text(&self) -> &str {
-        &self.text
+        self.text.as_deref().unwrap_or("internal server error")
     }
 }
 
 impl<E: Into<Cause>> From<E> for Error {
     #[track_caller]
     fn from(cause: E) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error").because(cause)
+        Self { at: Some(Location::caller()), ..Self::internal(cause) }
     }
 }
 
 /// What the caller sees.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.status, self.text)
+        write!(f, "{}: {}", self.status, self.text())
     }
 }
 
 /// What the log sees: where it was made, and every cause.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {self}", self.at)?;
+        if let Some(at) = self.at {
+            write!(f, "{at}: ")?;
+        }
+        write!(f, "{}", self.status)?;
+        if let Some(text) = &self.text {
+            write!(f, ": {text}")?;
+        }
         let mut cause = self.cause.as_deref().map(|cause| cause as &dyn StdError);
         while let Some(this) = cause {
             write!(f, ": {this}")?;
@@ -147,7 +166,7 @@ impl IntoResponse for Error {
         } else {
             log::debug!("{self:?}");
         }
-        let mut response = (self.status, self.text + "\n").into_response();
+        let mut response = (self.status, format!("{}\n", self.text())).into_response();
         // The text may hold what the caller sent: no browser is to take it for a page.
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response

@@ -86,7 +86,8 @@ impl Client {
     pub async fn send<B: Into<Body>>(&self, request: Request<B>) -> Result<Response> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         if uri.scheme().is_none() || uri.authority().is_none() {
-            return Err(format!("{uri} is not a whole address: write it as https://HOST/PATH").into());
+            let cause = format!("{uri} is not a whole address: write it as https://HOST/PATH");
+            return Err(Error::internal(cause));
         }
         platform::send(self, request.map(Into::into))
             .await
@@ -142,7 +143,7 @@ pub async fn fetch<B: Into<Body>>(request: Request<B>) -> Result<Response> {
 pub fn function_url(name: &str) -> Result<String> {
     let legal = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     if name.is_empty() || !name.chars().all(legal) || name.starts_with('.') {
-        return Err(format!("{name:?} is not the name of a function").into());
+        return Err(Error::from(format!("{name:?} is not the name of a function")));
     }
     let gateway = crate::env_or(GATEWAY_VARIABLE, DEFAULT_GATEWAY);
     Ok(format!("{}/function/{name}", gateway.trim_end_matches('/')))
@@ -168,7 +169,7 @@ pub async fn call(name: &str, body: impl Into<Body>) -> Result<Response> {
 }
 
 fn unreached(why: &Unreached) -> Error {
-    Error::new(StatusCode::BAD_GATEWAY, "a service that this function needs did not answer")
+    Error::of_sdk(StatusCode::BAD_GATEWAY, "a service that this function needs did not answer")
         .because(why.to_string())
 }
 

@@ -60,7 +60,7 @@ pub fn env_or(name: &str, default: &str) -> String {
 #[track_caller]
 pub fn secret(name: &str) -> Result<String> {
     let bytes = secret_bytes(name)?;
-    let text = str::from_utf8(&bytes).map_err(|_| format!("the secret {name} is not text in UTF-8"))?;
+    let text = str::from_utf8(&bytes).map_err(|cause| format!("the secret {name} is not text: {cause}"))?;
     let line = text.strip_suffix('\n').unwrap_or(text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
@@ -79,7 +79,7 @@ pub fn secret(name: &str) -> Result<String> {
 #[track_caller]
 pub fn secret_bytes(name: &str) -> Result<Vec<u8>> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-        return Err(format!("{name:?} is not the name of a secret").into());
+        return Err(Error::from(format!("{name:?} is not the name of a secret")));
     }
     match platform::secret(name) {
         Ok(value) => Ok(value),
