@@ -48,5 +48,6 @@ mod secrets;
 mod soak;
 mod start;
 mod streaming;
+mod templates;
 mod token_server;
 mod updates;
