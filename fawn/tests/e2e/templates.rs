@@ -115,7 +115,9 @@ impl ShrinkWrapped {
 
     async fn build(&self) -> Said {
         let mut command = Command::new("sh");
-        command.arg(self.0.join("build.sh")).current_dir("/").env("CARGO_TARGET_DIR", target().join("cargo"));
+        // Each its own: cargo puts components of one name in one place.
+        let target = self.0.with_extension("target");
+        command.arg(self.0.join("build.sh")).current_dir("/").env("CARGO_TARGET_DIR", target);
         if let Some(rustc) = in_path("rustc-wasm") {
             // Where rustup cannot add the target, there is a compiler beside it that has it.
             command.env("RUSTC", rustc);

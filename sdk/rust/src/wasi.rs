@@ -69,7 +69,7 @@ pub(crate) async fn send(client: &Client, request: Request) -> Result<Response, 
         Some(ErrorCode::HttpRequestDenied) => {
             "the function may not reach it; the annotation `dev.fawn.egress` lists what it may".into()
         }
-        Some(code) => format!("{code:?}"),
+        Some(code) => format!("{code:?}").replace("ErrorCode::", ""),
         None => format!("{error:#}"),
     })
 }

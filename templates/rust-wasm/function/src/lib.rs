@@ -2,8 +2,9 @@ use fawn::{Request, Response, Result};
 
 #[fawn::handler]
 pub async fn handle(request: Request) -> Result<Response> {
-    let name = request.into_body().text().await?;
-    Ok(Response::new(format!("Hello! You said: {name}\n").into()))
+    let text = request.into_body().text().await?;
+    let answer = format!("Hello! You said: {text}\n");
+    Ok(Response::builder().header("content-type", "text/plain; charset=utf-8").body(answer.into())?)
 }
 
 #[cfg(test)]

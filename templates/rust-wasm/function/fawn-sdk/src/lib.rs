@@ -125,6 +125,7 @@ pub type Request<B = Body> = http::Request<B>;
 /// # }
 /// ```
 ///
+/// Give it a `Content-Type`: OpenFaaS's gateways add the request's where there is none.
 /// Headers of the connection (`Connection`, `Transfer-Encoding`, `Upgrade`, …) are the server's: an answer that sets
 /// one becomes a 500, and the log names it.
 pub type Response<B = Body> = http::Response<B>;
