@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 
-fail() { echo "build.sh: $*" >&2; exit 1; }
+fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 command -v go >/dev/null || fail "go is missing: install Go as https://go.dev/doc/install says"
 rm -rf build function.wasm && mkdir build
 [ -f function/go.mod ] || (cd function && go mod init handler/function)

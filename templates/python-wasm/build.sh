@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 
-fail() { echo "build.sh: $*" >&2; exit 1; }
+fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 command -v componentize-py >/dev/null || fail "componentize-py is missing: pip install componentize-py==0.25.0"
 [ -f function/handler.py ] || fail "function/handler.py is missing: it holds the function's handle"
 

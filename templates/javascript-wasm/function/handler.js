@@ -1,9 +1,7 @@
 'use strict';
 
-module.exports = async (event, context) => {
-  const name = event.query.name ?? 'World';
-  return context
+module.exports = async (event, context) =>
+  context
     .status(200)
     .headers({ 'Content-Type': 'text/plain; charset=utf-8' })
-    .succeed(`Hello ${name}!\n`);
-};
+    .succeed(`Hello! You said: ${event.body}\n`);

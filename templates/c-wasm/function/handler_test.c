@@ -1,0 +1,16 @@
+// cc -I. -I.. handler.c handler_test.c -o /tmp/handler_test && /tmp/handler_test
+#include "handler.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(void) {
+    char answer[64] = "";
+    assert(freopen("/tmp/handler_test.out", "w+", stdout) != NULL);
+    assert(handle("some text", 9) == 0);
+    rewind(stdout);
+    assert(fgets(answer, sizeof answer, stdout) != NULL);
+    assert(strcmp(answer, "Hello! You said: some text\n") == 0);
+    return 0;
+}

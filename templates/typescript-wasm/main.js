@@ -1,0 +1,31 @@
+// Answers each request with what function/handler.js makes of it.
+//
+// It runs twice: while the module is built, when the handler is loaded, and in a fresh instance for each call.
+import { getEnvironment } from 'wasi:cli/environment@0.2.10';
+import { form, failed } from './calls.js';
+import { located } from './stack.js';
+
+globalThis.process ??= {};
+process.env ??= {};
+
+// Called by the last line of the bundle, which build.sh adds, with the table of lines.mjs.
+globalThis.load = (lines) => {
+  const report = (error) => console.error(located(error, lines));
+  let answer;
+  try {
+    answer = form(require('./function/handler'));
+  } catch (error) {
+    report(error);
+    throw error;
+  }
+  const call = async (request) => {
+    process.env = Object.fromEntries(getEnvironment());
+    try {
+      return await answer(request, report);
+    } catch (error) {
+      report(error);
+      return failed();
+    }
+  };
+  addEventListener('fetch', (event) => event.respondWith(call(event.request)));
+};

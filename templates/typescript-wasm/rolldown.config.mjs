@@ -1,0 +1,15 @@
+// Makes one file of the handler, its packages and what calls it.
+const fs = new URL('fs.js', import.meta.url).pathname;
+
+export default {
+  input: 'main.js',
+  external: /^wasi:/,
+  platform: 'browser',
+  resolve: { alias: { fs, 'node:fs': fs } },
+  transform: { define: { 'process.env.NODE_ENV': '"production"' } },
+  output: { file: 'build/bundle.js', format: 'esm', sourcemap: true, sourcemapExcludeSources: true },
+  onLog(level, log, print) {
+    // What cannot be resolved now would be missing in the module.
+    print(log.code === 'UNRESOLVED_IMPORT' ? 'error' : level, log);
+  },
+};
