@@ -14,6 +14,7 @@ unset GOFLAGS GOEXPERIMENT
 export GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0
 compile() { go build -trimpath -buildvcs=false -ldflags='-s -w' "$@" .; }
 
+# Nothing for what does not parse, which the compiler tells about.
 case $(go doc handler/function.Handle 2>/dev/null) in
   *http.ResponseWriter*)
     command -v wasm-tools >/dev/null || fail "wasm-tools is missing: cargo install wasm-tools"
@@ -24,6 +25,10 @@ case $(go doc handler/function.Handle 2>/dev/null) in
     wasm-tools component embed wit --world handler build/core.wasm -o build/embedded.wasm
     wasm-tools component new build/embedded.wasm --adapt "wasi_snapshot_preview1=$WASI_ADAPTER" -o function.wasm
     ;;
-  *) compile -o function.wasm ;;
+  '' | *'[]byte) string'*) compile -o function.wasm ;;
+  *)
+    fail "$(grep -n '^func Handle' function/*.go /dev/null)" \
+      "is neither func([]byte) string nor func(http.ResponseWriter, *http.Request)"
+    ;;
 esac
 rm -rf build

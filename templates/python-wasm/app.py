@@ -23,6 +23,7 @@ from wit_world.imports.types import (
 )
 
 import calls
+import imports  # noqa: F401 - it takes care of all later imports
 
 ANSWER = calls.form(handler)
 

@@ -49,5 +49,6 @@ mod soak;
 mod start;
 mod streaming;
 mod templates;
+mod templates_more;
 mod token_server;
 mod updates;

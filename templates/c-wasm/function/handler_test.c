@@ -1,4 +1,4 @@
-// cc -I. -I.. handler.c handler_test.c -o /tmp/handler_test && /tmp/handler_test
+// Of the machine's own compiler: README.md tells how.
 #include "handler.h"
 
 #include <assert.h>
@@ -7,10 +7,10 @@
 
 int main(void) {
     char answer[64] = "";
-    assert(freopen("/tmp/handler_test.out", "w+", stdout) != NULL);
+    assert(freopen("handler_test.out", "w+", stdout) != NULL);
     assert(handle("some text", 9) == 0);
     rewind(stdout);
     assert(fgets(answer, sizeof answer, stdout) != NULL);
     assert(strcmp(answer, "Hello! You said: some text\n") == 0);
-    return 0;
+    return remove("handler_test.out");
 }
