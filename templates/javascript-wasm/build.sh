@@ -8,7 +8,7 @@ fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 # quietly COMMAND…: what it prints only if it fails, without where in the tool it was.
 quietly() { "$@" >build/log 2>&1 || { sed '/^ *at .*\(node_modules\|file:\)/d' build/log >&2; exit 1; }; }
 command -v node >/dev/null || fail "node is missing: install Node.js 20 or newer"
-[ -n "$(ls function/handler.[cmjt]* 2>/dev/null)" ] || fail "function/ has no handler.js or handler.ts"
+[ -f function/handler.js ] || [ -f function/handler.ts ] || fail "function/ has no handler.js or handler.ts"
 
 rm -rf build function.wasm && mkdir build
 PATH=$PWD/node_modules/.bin:$PATH
