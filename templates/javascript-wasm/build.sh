@@ -6,7 +6,11 @@ cd "$(dirname "$0")"
 
 fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 # quietly COMMAND…: what it prints only if it fails, without where in the tool it was.
-quietly() { "$@" >build/log 2>&1 || { sed '/^ *at .*\(node_modules\|file:\)/d' build/log >&2; exit 1; }; }
+quietly() {
+  "$@" >build/log 2>&1 && return
+  sed '/^ *at .*\(node_modules\|file:\)/d; /^file:/,/^$/d; /^Exception while evaluating/,$d' build/log >&2
+  exit 1
+}
 command -v node >/dev/null || fail "node is missing: install Node.js 20 or newer"
 [ -f function/handler.js ] || [ -f function/handler.ts ] || fail "function/ has no handler.js or handler.ts"
 

@@ -68,7 +68,7 @@ const JAVASCRIPT: Template = Template {
     answer: "Hello! You said: some text\n",
     test: "cd function && npm test",
     mistakes: &[
-        mistake(".status(200)", ".status(200", &["function/handler.js:6:", "Expected `,` or `)`"]),
+        mistake(".status(200)", ".status(200", &["function/handler.js:7:", "Expected"]),
         mistake(
             "'use strict'",
             "require('nothing')",
@@ -86,8 +86,8 @@ const TYPESCRIPT: Template = Template {
     answer: "Hello! You said: some text\n",
     test: "rolldown function/handler.test.ts --platform node --file \"$0/test.mjs\" && node --test \"$0/test.mjs\"",
     mistakes: &[
-        mistake(".status(200)", ".status('200')", &["function/handler.ts(5,13): error TS2769"]),
-        mistake(".status(200)", ".status(200", &["function/handler.ts(6,", "error TS1005"]),
+        mistake(".status(200)", ".status('200')", &["function/handler.ts(5,13): error TS2345"]),
+        mistake(".status(200)", ".status(200", &["function/handler.ts(7,", "error TS1005"]),
     ],
 };
 
