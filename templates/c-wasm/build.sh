@@ -10,7 +10,8 @@ if [ -n "${WASI_SDK_PATH:-}" ]; then
 elif command -v zig >/dev/null; then
   cc="zig cc -target wasm32-wasi"
 else
-  fail "zig is missing: install it as https://ziglang.org/learn/getting-started says, or the WASI SDK, and name it in WASI_SDK_PATH"
+  fail "zig is missing: install it as https://ziglang.org/learn/getting-started says," \
+    "or install the WASI SDK, and name it in WASI_SDK_PATH"
 fi
 
 rm -f function.wasm
