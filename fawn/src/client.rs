@@ -7,24 +7,29 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header::DATE, redirect};
 use runtime_api::{
     DEFAULT_NAMESPACE, Deployment, FunctionName, FunctionSpec, ModuleCommand, Phase, StoredArtifact,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    config::default_data_dir,
+    config::{Environment, default_data_dir},
     credentials::{Credentials, is_this_machine},
     module_file::Module,
     usage::Mistakes,
 };
 
+/// Where a gateway listens (`OpenFaaS`).
+const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8080";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A deploy answers within 45 s, whatever the outcome.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 /// The largest module over a slow line.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A log that is followed is asked for again after that.
+const LONGEST_LOG: Duration = Duration::from_secs(24 * 3600);
 /// Of an upload's address, as it is written there: a request's head has 64 KiB in all.
 const MAX_COMMAND_BYTES: usize = 48 << 10;
 /// Of what is read as a whole.
@@ -33,19 +38,11 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 const MAX_SHOWN: usize = 2000;
 
 /// Which gateway is asked.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ClientArguments {
-    /// The gateway
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "OPENFAAS_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
-    )]
-    gateway: String,
+    /// The gateway [default: that of the stack file, else $OPENFAAS_URL, else http://127.0.0.1:8080]
+    #[arg(long, short, global = true, value_name = "URL")]
+    gateway: Option<String>,
     /// Where a gateway on this machine keeps its data, for its credentials
     #[arg(long, global = true, env = "FAWN_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -53,16 +50,26 @@ pub(crate) struct ClientArguments {
 
 impl ClientArguments {
     /// A client of that gateway, with the credentials that are found for it.
-    pub(crate) fn gateway(&self) -> Result<Gateway> {
+    pub(crate) fn gateway(&self, of_stack: Option<&str>) -> Result<Gateway> {
         let environment = |name: &str| std::env::var(name).ok();
         let data_directory = self.data_dir.clone().unwrap_or_else(|| default_data_dir(&environment));
-        let url = parse_gateway(&self.gateway)?;
+        let url = parse_gateway(&self.address(of_stack, &environment))?;
         Gateway::find(url, faas_cli_directory(&environment).as_deref(), &data_directory)
     }
 }
 
+impl ClientArguments {
+    /// The address that is meant, as faas-cli finds it: what a stack file says by default counts as nothing said.
+    pub(crate) fn address(&self, of_stack: Option<&str>, environment: Environment<'_>) -> String {
+        let of_stack = of_stack.filter(|address| address.trim_end_matches('/') != DEFAULT_GATEWAY);
+        let chosen = self.gateway.clone().or_else(|| of_stack.map(str::to_owned));
+        let variable = || environment("OPENFAAS_URL").filter(|address| !address.is_empty());
+        chosen.or_else(variable).unwrap_or_else(|| DEFAULT_GATEWAY.into())
+    }
+}
+
 /// Where faas-cli keeps logins.
-fn faas_cli_directory(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+fn faas_cli_directory(environment: Environment<'_>) -> Option<PathBuf> {
     if let Some(chosen) = environment("OPENFAAS_CONFIG").filter(|chosen| !chosen.is_empty()) {
         return Some(chosen.into());
     }
@@ -202,6 +209,30 @@ impl Gateway {
         self.accepted(self.send(self.to(method, segments)?).await?).await.map(drop)
     }
 
+    /// A function's log from a moment on, as it is written.
+    pub(crate) async fn follow_log(&self, function: &FunctionName, since: Timestamp) -> Result<Response> {
+        let query = [
+            ("name", function.name()),
+            ("namespace", function.namespace()),
+            ("since", &since.to_string()),
+            ("follow", "true"),
+        ];
+        let request = self.request(Method::GET, "system/logs").query(&query).timeout(LONGEST_LOG);
+        self.accepted(self.send(request).await?).await
+    }
+
+    /// What time it is at the gateway, to the second, if it says so (RFC 9110 §6.6.1).
+    pub(crate) async fn time(&self) -> Result<Option<Timestamp>> {
+        let response = self.accepted(self.send(self.request(Method::GET, "system/info")).await?).await?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp()))
+    }
+
+    /// A call of a function, without credentials: these are the gateway's, and not the function's.
+    pub(crate) fn call(&self, method: Method, route: &str, function: &FunctionName) -> RequestBuilder {
+        self.http.request(method, self.url(&format!("{route}/{}", called(function))))
+    }
+
     fn to(&self, method: Method, segments: &[&str]) -> Result<RequestBuilder> {
         let mut url = Url::parse(&self.url(""))?;
         if let Ok(mut path) = url.path_segments_mut() {
@@ -216,9 +247,7 @@ impl Gateway {
 
     /// Where a function is called.
     pub(crate) fn function_url(&self, function: &FunctionName) -> String {
-        let name =
-            if function.namespace() == DEFAULT_NAMESPACE { function.name() } else { function.as_str() };
-        self.url(&format!("function/{name}"))
+        self.url(&format!("function/{}", called(function)))
     }
 
     fn url(&self, path: &str) -> String {
@@ -237,7 +266,7 @@ impl Gateway {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.map_err(|error| {
             let advice = if error.is_connect() {
                 format!(
@@ -279,6 +308,11 @@ impl Gateway {
     }
 }
 
+/// What a function is called by.
+fn called(function: &FunctionName) -> &str {
+    if function.namespace() == DEFAULT_NAMESPACE { function.name() } else { function.as_str() }
+}
+
 /// A gateway's address as faas-cli takes it, with or without `http://`.
 pub(crate) fn parse_gateway(text: &str) -> Result<Url, Mistakes> {
     // It is not shown: it ends in logs and shell histories.
@@ -315,6 +349,18 @@ mod tests {
             let error = parse_gateway(secret).unwrap_err().to_string();
             assert!(error.contains("faas-cli login") && !error.contains("hunt"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_gateway_is_that_of_the_flag_else_of_the_stack_else_of_the_environment() {
+        let address = |flag: Option<&str>, stack: Option<&str>, variable: &str| {
+            let arguments = ClientArguments { gateway: flag.map(str::to_owned), data_dir: None };
+            arguments.address(stack, &|_| Some(variable.to_owned()))
+        };
+        assert_eq!(address(Some("flag"), Some("stack"), "variable"), "flag");
+        assert_eq!(address(None, Some("stack"), "variable"), "stack");
+        assert_eq!(address(None, Some("http://127.0.0.1:8080/"), "variable"), "variable");
+        assert_eq!(address(None, None, ""), "http://127.0.0.1:8080");
     }
 
     #[test]

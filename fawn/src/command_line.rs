@@ -2,11 +2,15 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    build::{self, BuildArguments},
     compile_module,
     completion::{self, CompletionArguments},
     deploy::{self, DeployArguments},
+    dev::{self, DevArguments},
     gateway::{self, GatewayArguments},
     inspect::{self, InspectArguments},
+    invoke::{self, InvokeArguments},
+    new::{self, NewArguments},
     push::{self, PushArguments},
     queue::{self, QueueArguments},
     serve_node::{self, NodeArguments},
@@ -26,6 +30,10 @@ use crate::{
   curl http://127.0.0.1:8080/function/hello
   fawn deploy my-function.wasm   deploy a module of yours to it, from another terminal
 
+  fawn new my-function --lang rust-wasm && fawn dev
+                                 begin a function, and have it built and deployed whenever you save
+  fawn invoke my-function
+
 faas-cli works with it as with any OpenFaaS gateway. `fawn COMMAND --help` tells more."
 )]
 pub(crate) struct CommandLine {
@@ -38,7 +46,11 @@ enum Command {
     Up(Box<UpArguments>),
     Node(Box<NodeArguments>),
     Gateway(Box<GatewayArguments>),
-    Deploy(DeployArguments),
+    New(NewArguments),
+    Build(BuildArguments),
+    Dev(Box<DevArguments>),
+    Deploy(Box<DeployArguments>),
+    Invoke(InvokeArguments),
     Push(PushArguments),
     Inspect(InspectArguments),
     Queue(QueueArguments),
@@ -55,7 +67,11 @@ impl CommandLine {
             Command::Up(arguments) => up::run(*arguments),
             Command::Node(arguments) => serve_node::run(*arguments),
             Command::Gateway(arguments) => gateway::run(*arguments),
-            Command::Deploy(arguments) => block_on(deploy::run(arguments)),
+            Command::New(arguments) => new::run(&arguments),
+            Command::Build(arguments) => block_on(build::run(arguments)),
+            Command::Dev(arguments) => block_on(dev::run(*arguments)),
+            Command::Deploy(arguments) => block_on(deploy::run(*arguments)),
+            Command::Invoke(arguments) => block_on(invoke::run(arguments)),
             Command::Push(arguments) => block_on(push::run(arguments)),
             Command::Inspect(arguments) => block_on(inspect::run(arguments)),
             Command::Queue(arguments) => block_on(queue::run(arguments)),
@@ -68,7 +84,11 @@ impl CommandLine {
 /// One thread is enough for what waits on a network.
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the asynchronous runtime")?.block_on(work)
+    let runtime = runtime.context("cannot start the asynchronous runtime")?;
+    let done = runtime.block_on(work);
+    // Somebody's standard input may be open for ever, and a thread reads it.
+    runtime.shutdown_background();
+    done
 }
 
 #[cfg(test)]

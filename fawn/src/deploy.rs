@@ -1,33 +1,34 @@
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     io::{self, Write},
     path::Path,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use runtime_api::{Deployment, FunctionName, FunctionSpec, ImageReference, Resources, parse_duration};
 use runtime_oci::DEFAULT_MAX_MODULE_BYTES;
-use serde_json::json;
-use tokio::{select, time::sleep};
+use serde_json::{Value, json};
 
 use crate::{
-    client::{ClientArguments, Gateway, State},
+    build::BuildSettings,
+    client::ClientArguments,
     config::quantity,
-    module_file,
+    deploy_stack, module_file,
     progress::Spinner,
+    roll_out::roll_out,
+    stack::{Additions, StackArguments},
     usage::Mistakes,
 };
 
-/// How often a gateway is asked how far a deployment is.
-const POLL: Duration = Duration::from_millis(250);
-
-/// Deploy a module or an image to a gateway
+/// Deploy a module, an image or the functions of a stack file to a gateway
 ///
 /// A file is uploaded to the gateway and deployed from there, without any registry. A function of the same name is
 /// replaced; calls in flight finish on the old code, and a rejected update leaves it serving.
+///
+/// Of a stack file, functions whose template has a build.sh are built here and uploaded, others are deployed by their
+/// image. Without a file or a reference, the stack file of this folder is deployed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fawn deploy hello.wasm
@@ -35,21 +36,30 @@ const POLL: Duration = Duration::from_millis(250);
   fawn deploy ghcr.io/me/hello:1.2 --name hello --memory 64Mi --env GREETING=hi
   fawn deploy api.wasm --secret token --secret tls-key  after `faas-cli secret create token` and so on
   fawn deploy api.wasm --gateway https://faas.example.com --annotation dev.fawn.egress=api.example.com
+  fawn deploy -f stack.yml                              build and deploy every function
+  fawn deploy -f stack.yml --filter 'api-*' --env LOG=debug --json
 
 Credentials are those of `faas-cli login`; for a gateway on this machine, those in its data directory.")]
 pub(crate) struct DeployArguments {
     /// A module (.wasm), its text (.wat), an image layout (oci:FOLDER:TAG, oci-archive:TAR:TAG), or an image
     /// reference
     #[arg(value_name = "FILE|REFERENCE")]
-    source: String,
+    source: Option<String>,
+    #[command(flatten)]
+    pub(crate) stack: StackArguments,
+    #[command(flatten)]
+    pub(crate) build: BuildSettings,
+    /// Of a stack file, deploy what was built last
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) no_build: bool,
     /// The function's name [default: as the file or repository is named]
-    #[arg(long)]
+    #[arg(long, requires = "source")]
     name: Option<String>,
     /// The function's namespace
     #[arg(long, short, default_value = "")]
     namespace: String,
     #[command(flatten)]
-    client: ClientArguments,
+    pub(crate) client: ClientArguments,
     /// An environment variable of the function; may be repeated
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
@@ -63,61 +73,69 @@ pub(crate) struct DeployArguments {
     #[arg(long, value_name = "NAME")]
     secret: Vec<String>,
     /// The most memory that one instance may use, such as 64Mi
-    #[arg(long, value_name = "QUANTITY")]
+    #[arg(long, value_name = "QUANTITY", requires = "source")]
     memory: Option<String>,
     /// The command line of a command module
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", requires = "source")]
     fprocess: Option<String>,
     /// The largest module that is taken out of an image layout [default: 64Mi]
     #[arg(long, env = "FAWN_MAX_MODULE_SIZE", value_name = "QUANTITY")]
     max_module_size: Option<String>,
     /// How long to wait until the function is ready
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = time)]
-    timeout: Duration,
-    /// Print one JSON object instead of words
+    pub(crate) timeout: Duration,
+    /// Print one JSON object instead of words; of a stack file, a list of them
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) async fn run(arguments: DeployArguments) -> Result<()> {
-    let mut spec = arguments.spec()?;
+    match &arguments.source {
+        None => deploy_stack::run(&arguments).await,
+        Some(_) if arguments.stack.is_given() => {
+            Err(Mistakes::from("give either one file or reference, or a stack file".to_owned()).into())
+        }
+        Some(source) => deploy_one(&arguments, source).await,
+    }
+}
+
+async fn deploy_one(arguments: &DeployArguments, source: &str) -> Result<()> {
+    let mut spec = arguments.spec(source)?;
     let function = spec.name().map_err(|error| Mistakes::from(error.to_string()))?;
-    let gateway = arguments.client.gateway()?;
+    let gateway = arguments.client.gateway(None)?;
     let spinner = Spinner::start(format!("deploying {}", function.name()));
-    if module_file::is_file(&arguments.source) {
-        let module = module_file::load(Path::new(&arguments.source), arguments.max_module_bytes()?).await?;
+    if module_file::is_file(source) {
+        let module = module_file::load(Path::new(source), arguments.max_module_bytes()?).await?;
         spinner.say(format!("uploading {} KiB", module.bytes.len().div_ceil(1024)));
         spec.image = gateway.store_artifact(module).await?.image;
     }
-    select! {
-        deployed = gateway.deploy(&spec) => deployed?,
-        never = show_stages(&gateway, &function, &spinner) => match never {},
-    }
-    let waited =
-        tokio::time::timeout(arguments.timeout, wait_until_ready(&gateway, &function, &spinner)).await;
-    let deployment = waited.with_context(|| {
-        format!(
-            "{function} is not ready after {:?}; the gateway goes on, see `faas-cli describe {}`",
-            arguments.timeout,
-            function.name()
-        )
-    })??;
+    let deployment = roll_out(&gateway, &spec, arguments.timeout, &|stage| spinner.say(stage)).await?;
     drop(spinner);
-    report(&arguments, &function, &spec, deployment, &gateway.function_url(&function))
+    report(arguments, &function, &spec, deployment, &gateway.function_url(&function))
 }
 
 impl DeployArguments {
-    fn spec(&self) -> Result<FunctionSpec> {
-        let is_file = module_file::is_file(&self.source);
+    /// What the command line adds to functions of a stack file.
+    pub(crate) fn additions(&self) -> Additions {
+        Additions {
+            namespace: self.namespace.clone(),
+            env: map(&self.env),
+            labels: map(&self.label),
+            annotations: map(&self.annotation),
+            secrets: self.secret.clone(),
+        }
+    }
+
+    fn spec(&self, source: &str) -> Result<FunctionSpec> {
+        let is_file = module_file::is_file(source);
         let service = match &self.name {
             Some(name) => name.clone(),
-            None if is_file => module_file::function_name(Path::new(&self.source))?.name().to_owned(),
-            None => repository_name(&self.source)?,
+            None if is_file => module_file::function_name(Path::new(source))?.name().to_owned(),
+            None => repository_name(source)?,
         };
-        let map = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<BTreeMap<_, _>>();
         let spec = FunctionSpec {
             service,
-            image: self.source.clone(),
+            image: source.to_owned(),
             namespace: self.namespace.clone(),
             env_process: self.fprocess.clone().unwrap_or_default(),
             env_vars: map(&self.env),
@@ -142,6 +160,10 @@ impl DeployArguments {
     }
 }
 
+fn map(pairs: &[(String, String)]) -> BTreeMap<String, String> {
+    pairs.iter().cloned().collect()
+}
+
 fn repository_name(reference: &str) -> Result<String> {
     let image = ImageReference::parse(reference).map_err(|error| Mistakes::from(error.to_string()))?;
     let last = image.repository.rsplit('/').next().unwrap_or_default();
@@ -150,31 +172,6 @@ fn repository_name(reference: &str) -> Result<String> {
         .with_context(|| format!("no function can be named after {reference}: give --name"))?
         .name()
         .to_owned())
-}
-
-async fn show_stages(gateway: &Gateway, function: &FunctionName, spinner: &Spinner) -> Infallible {
-    loop {
-        sleep(POLL).await;
-        // Before the gateway has heard of the function there is nothing to show.
-        if let Ok(State::Pending(stage)) = gateway.state(function).await {
-            spinner.say(format!("{}: {stage}", function.name()));
-        }
-    }
-}
-
-async fn wait_until_ready(
-    gateway: &Gateway,
-    function: &FunctionName,
-    spinner: &Spinner,
-) -> Result<Option<Deployment>> {
-    loop {
-        match gateway.state(function).await? {
-            State::Ready(deployment) => return Ok(deployment),
-            State::Failed(reason) => bail!("{function} was rejected: {reason}"),
-            State::Pending(stage) => spinner.say(format!("{}: {stage}", function.name())),
-        }
-        sleep(POLL).await;
-    }
 }
 
 fn report(
@@ -186,11 +183,7 @@ fn report(
 ) -> Result<()> {
     let mut stdout = io::stdout();
     if arguments.json {
-        let fields = json!({
-            "name": function.name(), "namespace": function.namespace(), "image": spec.image, "url": url,
-            "deployment": deployment,
-        });
-        return Ok(writeln!(stdout, "{fields}")?);
+        return Ok(writeln!(stdout, "{}", as_json(function, spec, deployment.as_ref(), url))?);
     }
     let kind = deployment.map(|deployment| deployment.kind).filter(|kind| !kind.is_empty());
     writeln!(
@@ -202,15 +195,29 @@ fn report(
     Ok(writeln!(stdout, "curl {url}")?)
 }
 
+/// What scripts are told of a function that was deployed.
+pub(crate) fn as_json(
+    function: &FunctionName,
+    spec: &FunctionSpec,
+    deployment: Option<&Deployment>,
+    url: &str,
+) -> Value {
+    json!({
+        "name": function.name(), "namespace": function.namespace(), "image": spec.image, "url": url,
+        "deployment": deployment,
+    })
+}
+
 /// Reads `NAME=VALUE`.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it like NAME=VALUE".into()),
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+/// Reads a duration.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write it like 30s or 10m".into())
 }
 
@@ -227,7 +234,8 @@ mod tests {
     }
 
     fn spec(line: &[&str]) -> Result<FunctionSpec> {
-        Line::try_parse_from(["deploy"].iter().chain(line))?.arguments.spec()
+        let arguments = Line::try_parse_from(["deploy"].iter().chain(line))?.arguments;
+        arguments.spec(arguments.source.as_deref().unwrap())
     }
 
     #[test]
@@ -256,6 +264,26 @@ mod tests {
         assert_eq!((&*spec.labels["l"], &*spec.annotations["a"]), ("1", "b"));
         assert_eq!(spec.secrets, ["token", "tls-key"]);
         assert_eq!(spec.limits.unwrap().memory, "64Mi");
+    }
+
+    #[test]
+    fn a_stack_has_settings_of_its_own() {
+        for line in [
+            &["deploy", "-f", "stack.yml", "--name", "x"][..],
+            &["deploy", "--memory", "1Mi"],
+            &["deploy", "--filter", "a", "--regex", "b"],
+            &["deploy", "a.wasm", "--no-build"],
+            &["deploy", "--parallel", "0"],
+        ] {
+            assert!(Line::try_parse_from(line).is_err(), "{line:?}");
+        }
+        let line =
+            ["deploy", "-f", "stack.yml", "-n", "dev", "-e", "A=b", "--secret", "s", "--envsubst=false"];
+        let additions = Line::try_parse_from(line).unwrap().arguments.additions();
+        assert_eq!(
+            (&*additions.namespace, &*additions.env["A"], &*additions.secrets),
+            ("dev", "b", &["s".to_owned()][..])
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Runs WebAssembly functions behind the OpenFaaS API.
 
+mod build;
 mod client;
 mod command_line;
 mod compile_module;
@@ -7,24 +8,35 @@ mod completion;
 mod config;
 mod credentials;
 mod deploy;
+mod deploy_stack;
+mod dev;
 mod first_functions;
+mod follow;
 mod gateway;
 mod gateway_config;
 mod hints;
 mod inspect;
+mod invoke;
 mod later;
 mod memory;
 mod module_file;
+mod new;
 mod node;
 mod progress;
 mod push;
 mod queue;
 mod registry;
+mod roll_out;
 mod serve_node;
 mod serve_settings;
 mod serving;
+mod shrinkwrap;
+mod stack;
+mod templates;
+mod terminal;
 mod up;
 mod usage;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use runtime_api::DEFAULT_NAMESPACE;
 use serde::{Deserialize, Serialize};
 
-use crate::client::ClientArguments;
+use crate::{client::ClientArguments, terminal::printable};
 
 /// Dead letters in one answer.
 const PAGE: usize = 1000;
@@ -134,7 +134,7 @@ struct Done {
 }
 
 pub(crate) async fn run(arguments: QueueArguments) -> Result<()> {
-    let gateway = arguments.client.gateway()?;
+    let gateway = arguments.client.gateway(None)?;
     let one = |id: Option<u64>| Vec::from_iter(id.map(|id| ("id", id.to_string())));
     let text = match arguments.command {
         None => {
@@ -226,8 +226,8 @@ fn line(call: &Call) -> String {
     let status = attempts.last().and_then(|attempt| attempt.status).map_or("-".into(), |s| s.to_string());
     format!(
         "{id}  {}  {state}  accepted {accepted}  attempts {tries}  status {status}  {}\n",
-        shown(call_id),
-        shown(last_error)
+        printable(call_id),
+        printable(last_error)
     )
 }
 
@@ -235,7 +235,7 @@ fn line(call: &Call) -> String {
 fn whole(call: &Call) -> String {
     let Call { id, call_id, state, last_error, .. } = call;
     let function = full_name(&call.name, &call.namespace);
-    let mut text = format!("{} of {function}: {state}  (id {id})\n", shown(call_id));
+    let mut text = format!("{} of {function}: {state}  (id {id})\n", printable(call_id));
     for (label, time) in [("accepted", &call.accepted), ("due", &call.due), ("ended", &call.ended)] {
         if let Some(time) = time {
             text += &format!("  {label:<9} {time}\n");
@@ -248,7 +248,7 @@ fn whole(call: &Call) -> String {
         text += &format!("  attempt   {started}  status {status}  took {took}\n");
     }
     if !last_error.is_empty() {
-        text += &format!("  error     {}\n", shown(last_error));
+        text += &format!("  error     {}\n", printable(last_error));
     }
     text
 }
@@ -259,11 +259,6 @@ fn full_name(name: &str, namespace: &str) -> String {
 
 fn number(calls: u64) -> String {
     if calls == 1 { "1 call is".into() } else { format!("{calls} calls are") }
-}
-
-/// What others wrote, without what steers a terminal.
-fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

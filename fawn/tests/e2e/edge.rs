@@ -326,10 +326,15 @@ impl Edge {
 
     /// Runs another subcommand of the binary against this server.
     pub(crate) async fn fawn<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Said {
+        run(&mut self.command(arguments), b"").await
+    }
+
+    /// Another subcommand of the binary, for this server.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = Command::new(binary());
         clean(&mut command, self.home.path());
         command.args(arguments).env("OPENFAAS_URL", &self.gateway).env("FAWN_DATA_DIR", self.data_dir());
-        run(&mut command, b"").await
+        command
     }
 
     pub(crate) async fn faas_cli(&self, arguments: &[&str]) -> Said {

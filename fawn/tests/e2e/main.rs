@@ -24,6 +24,7 @@ mod canary;
 mod certifier;
 mod clients;
 mod crash;
+mod developer;
 mod edge;
 mod egress;
 mod faas_cli;

@@ -1,0 +1,48 @@
+//! Lists the templates, so that the binary has them inside: `fawn new` works without a network.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// What working in a template leaves there.
+const LEFTOVERS: [&str; 6] = ["target", "node_modules", "build", "__pycache__", ".git", "function.wasm"];
+
+fn main() -> io::Result<()> {
+    let variable = |name: &str| env::var(name).map_err(io::Error::other);
+    let templates = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../templates");
+    writeln!(io::stdout(), "cargo::rerun-if-changed={}", templates.display())?;
+    let mut files = BTreeMap::new();
+    if templates.is_dir() {
+        collect(&templates, "", &mut files)?;
+    }
+    let mut list = String::from("[\n");
+    for (name, path) in files {
+        let executable = fs::metadata(&path)?.permissions().mode() & 0o111 != 0;
+        list += &format!(
+            "    File {{ name: {name:?}, executable: {executable}, bytes: include_bytes!({path:?}) }},\n"
+        );
+    }
+    fs::write(Path::new(&variable("OUT_DIR")?).join("templates.rs"), list + "]\n")
+}
+
+/// Every file by its path below the folder, with slashes.
+fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path().canonicalize()?;
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let full = format!("{prefix}{name}");
+        if LEFTOVERS.contains(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, &format!("{full}/"), files)?;
+        } else {
+            files.insert(full, path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The functions of a stack file, built and deployed.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use runtime_api::{Deployment, FunctionName, FunctionSpec};
+use runtime_oci::DEFAULT_MAX_MODULE_BYTES;
+use serde_json::{Value, json};
+
+use crate::{
+    build::{self, Built},
+    client::Gateway,
+    deploy::{DeployArguments, as_json},
+    module_file,
+    progress::Spinner,
+    roll_out::roll_out,
+    stack::{Additions, Function, Stack},
+    templates::Template,
+    terminal::{Lines, until_interrupted},
+    usage::Mistakes,
+};
+
+/// A function that serves.
+pub(crate) struct Deployed {
+    pub(crate) name: FunctionName,
+    pub(crate) spec: FunctionSpec,
+    pub(crate) deployment: Option<Deployment>,
+    pub(crate) url: String,
+}
+
+/// Builds and deploys; fails if any function could not be, after all have been tried.
+pub(crate) async fn run(arguments: &DeployArguments) -> Result<()> {
+    let stack = arguments.stack.load()?;
+    let lines = Lines::of(stack.functions.keys());
+    let deployed = until_interrupted(deploy_all(arguments, &stack, &lines)).await?;
+    let Some((list, failed)) = deployed else { bail!("interrupted: nothing more is deployed") };
+    if arguments.json {
+        writeln!(io::stdout(), "{}", json!(list))?;
+    }
+    ensure!(failed == 0, "{failed} of {} functions are not deployed", list.len());
+    Ok(())
+}
+
+async fn deploy_all(
+    arguments: &DeployArguments,
+    stack: &Stack,
+    lines: &Lines,
+) -> Result<(Vec<Value>, usize)> {
+    let project = build::project()?;
+    let gateway = arguments.client.gateway(stack.gateway.as_deref())?;
+    let additions = arguments.additions();
+    let (mut list, mut failed) = (Vec::new(), 0);
+    for (name, built) in builds(arguments, &project, stack, lines).await {
+        let function = stack.functions.get(&name).context("what was built is of the stack")?;
+        let result = match built {
+            Ok(built) => {
+                let spinner = Spinner::start(format!("deploying {name}"));
+                let tell = |stage| spinner.say(stage);
+                let deploying = Deploying { project: &project, gateway: &gateway, additions: &additions };
+                let deployed =
+                    deploying.deploy(&name, function, built.as_ref(), arguments.timeout, &tell).await;
+                deployed.inspect_err(|error| lines.say(&name, &format!("{name} is not deployed: {error:#}")))
+            }
+            // It was told already.
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(Deployed { name, spec, deployment, url }) => {
+                if !arguments.json {
+                    writeln!(io::stdout(), "{} is ready: {url}", name.name())?;
+                }
+                list.push(as_json(&name, &spec, deployment.as_ref(), &url));
+            }
+            Err(error) => {
+                failed += 1;
+                list.push(json!({"name": name, "error": format!("{error:#}")}));
+            }
+        }
+    }
+    Ok((list, failed))
+}
+
+/// What is to be uploaded of each function; none of those that are deployed by their image.
+async fn builds(
+    arguments: &DeployArguments,
+    project: &Path,
+    stack: &Stack,
+    lines: &Lines,
+) -> Vec<(String, Result<Option<Built>>)> {
+    if !arguments.no_build {
+        return build::build_all(project, stack, &arguments.build, lines).await;
+    }
+    let last = |(name, function): (&String, &Function)| {
+        let builds = match function.template() {
+            Some(language) => Template::find(project, language).map(|template| template.builds_modules()),
+            None => Ok(false),
+        };
+        let last = builds.and_then(|builds| builds.then(|| build::last_built(project, name)).transpose());
+        (
+            name.clone(),
+            last.inspect_err(|error| lines.say(name, &format!("{name} is not deployed: {error:#}"))),
+        )
+    };
+    stack.functions.iter().map(last).collect()
+}
+
+/// What deployments of one stack have in common.
+pub(crate) struct Deploying<'a> {
+    pub(crate) project: &'a Path,
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) additions: &'a Additions,
+}
+
+impl Deploying<'_> {
+    /// Uploads what was built, deploys it or else the function's image, and waits until it serves.
+    pub(crate) async fn deploy(
+        &self,
+        name: &str,
+        function: &Function,
+        built: Option<&Built>,
+        longest: Duration,
+        tell: &dyn Fn(String),
+    ) -> Result<Deployed> {
+        // Mistakes are found before anything is uploaded.
+        let image = function.image.clone().unwrap_or_default();
+        if built.is_none() && image.is_empty() {
+            let mistake = format!("functions.{name} has no image, and no `lang` that is built here");
+            return Err(Mistakes::from(mistake).into());
+        }
+        let process = match function.template() {
+            Some(language) => Template::find(self.project, language)?.settings.fprocess,
+            None => None,
+        };
+        let mut spec = function.spec(name, image, process.as_deref(), self.additions)?;
+        let full_name = spec.name()?;
+        if let Some(built) = built {
+            tell(format!("uploading {} KiB of {name}", built.bytes.div_ceil(1024)));
+            let module = module_file::load(&built.module, DEFAULT_MAX_MODULE_BYTES).await?;
+            spec.image = self.gateway.store_artifact(module).await?.image;
+        }
+        let deployment = roll_out(self.gateway, &spec, longest, tell).await?;
+        Ok(Deployed { url: self.gateway.function_url(&full_name), name: full_name, spec, deployment })
+    }
+}
