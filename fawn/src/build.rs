@@ -171,13 +171,11 @@ pub(crate) fn prepare(
     let Some(language) = function.template() else {
         return Ok(Err("it has no `lang`, or skip_build".into()));
     };
-    let template =
-        Template::find(project, language).map_err(|error| match stack.templates.get(language) {
-            Some(source) if !source.is_empty() => error.context(format!(
-                "the stack file has {language} from {source}: run `faas-cli template pull stack`"
-            )),
-            _ => error,
-        })?;
+    let template = Template::find(project, language).with_context(|| {
+        let source = stack.templates.get(language).filter(|source| !source.is_empty());
+        let source = source.map(|source| format!(" from {source}")).unwrap_or_default();
+        format!("functions.{name} has template {language}{source}; with `skip_build: true` its image is deployed as it is")
+    })?;
     if !template.builds_modules() {
         return Ok(Err(format!(
             "template {language} has no {BUILD_SCRIPT}, so it needs Docker: use `faas-cli build`"

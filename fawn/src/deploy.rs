@@ -91,6 +91,11 @@ pub(crate) struct DeployArguments {
 
 pub(crate) async fn run(arguments: DeployArguments) -> Result<()> {
     match &arguments.source {
+        None if !arguments.stack.is_given() && arguments.stack.file().is_err() => {
+            let mistake =
+                "give a module, an image reference, or a stack file with -f: there is no stack.yaml here";
+            Err(Mistakes::from(mistake.to_owned()).into())
+        }
         None => deploy_stack::run(&arguments).await,
         Some(_) if arguments.stack.is_given() => {
             Err(Mistakes::from("give either one file or reference, or a stack file".to_owned()).into())

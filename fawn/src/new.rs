@@ -1,6 +1,7 @@
 use std::{
     env, fs,
     io::{self, ErrorKind, Write},
+    os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -111,7 +112,10 @@ fn begin(arguments: &NewArguments, project: &Path, name: &str, language: &str) -
     }
     let template = Template::find(project, language)?;
     copy_sample(project, &template, &target)?;
-    write_atomically(&path, text.as_bytes(), 0o644).with_context(|| {
+    // One that is there keeps its mode, and its place if this is a link.
+    let path = path.canonicalize().unwrap_or(path);
+    let mode = path.metadata().map_or(0o644, |there| there.permissions().mode() & 0o777);
+    write_atomically(&path, text.as_bytes(), mode).with_context(|| {
         format!("{} cannot be written, and {} was made", file.display(), handler.display())
     })?;
     ignore(project)?;
@@ -175,8 +179,9 @@ fn copy_sample(project: &Path, template: &Template, target: &Path) -> Result<()>
     let sample = template.folder.join(template.handler_folder());
     anyhow::ensure!(sample.is_dir(), "template {} has no sample in {}", template.language, sample.display());
     let parent = target.parent().unwrap_or(project);
+    let there = parent.ancestors().find(|above| above.exists()).unwrap_or(project);
+    shrinkwrap::confine(project, there)?;
     fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
-    shrinkwrap::confine(project, parent)?;
     let copied = (|| {
         let unfinished = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
         let whole = unfinished.path().join("handler");
@@ -280,6 +285,8 @@ mod tests {
     fn nothing_is_overwritten_and_nothing_is_left_half_done() {
         let project = project();
         let refused = |line: &[&str]| format!("{:#}", run_in(project.path(), line).unwrap_err());
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(&outside, project.path().join("link")).unwrap();
         fs::create_dir(project.path().join("taken")).unwrap();
         for (line, expected) in [
             (&["taken", "--lang", "tea-wasm"][..], "exists already"),
@@ -289,10 +296,13 @@ mod tests {
             (&["build", "--lang", "tea-wasm"], "not in `build`"),
             (&["new", "--lang", "tea-wasm", "--append", "none.yml"], "there is no none.yml"),
             (&["new", "--lang", "tea-wasm", "--append", "stack.txt"], "ends in .yml"),
+            (&["new", "--lang", "tea-wasm", "--handler", "link/deep/new"], "leads out of the project"),
         ] {
             let error = refused(line);
             assert!(error.contains(expected), "{line:?}: {error}");
         }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        fs::remove_file(project.path().join("link")).unwrap();
         let left: Vec<_> =
             fs::read_dir(project.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| name == "taken" || name == "template"), "{left:?}");
