@@ -32,10 +32,10 @@ fn main() -> io::Result<()> {
 /// Every file by its path below the folder, with slashes.
 fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path().canonicalize()?;
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let full = format!("{prefix}{name}");
-        if LEFTOVERS.contains(&name) {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|_| io::Error::other("a name is not UTF-8"))?;
+        let (full, path) = (format!("{prefix}{name}"), entry.path().canonicalize()?);
+        if LEFTOVERS.contains(&&*name) {
             continue;
         }
         if path.is_dir() {
