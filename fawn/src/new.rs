@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     build,
-    client::ClientArguments,
+    client::{ClientArguments, parse_gateway},
     shrinkwrap, stack,
     templates::{self, Template},
     terminal::printable,
@@ -99,8 +99,12 @@ fn begin(arguments: &NewArguments, project: &Path, name: &str, language: &str) -
     };
     let path = project.join(&file);
     let text = match path.exists() {
-        true => stack::append(&file, &stack::read(&path)?, &entry)?,
-        false => entry.as_stack(&arguments.client.address(None, &environment)),
+        true => entry.append_to(&file, &stack::read(&path)?)?,
+        false => {
+            // Checked, since nobody looks for a password there.
+            let gateway = parse_gateway(&arguments.client.address(None, &environment))?;
+            entry.as_stack(&file, gateway.as_str().trim_end_matches('/'))?
+        }
     };
     let target = project.join(&handler);
     if target.symlink_metadata().is_ok() {
@@ -294,6 +298,7 @@ mod tests {
             (&["new", "--lang", "tee-wasm"], "tea-wasm may be meant"),
             (&["new", "--lang", "tea-wasm", "--handler", "../out"], "below this one"),
             (&["build", "--lang", "tea-wasm"], "not in `build`"),
+            (&["new", "--lang", "tea-wasm", "--gateway", "http://me:secret@g"], "faas-cli login"),
             (&["new", "--lang", "tea-wasm", "--append", "none.yml"], "there is no none.yml"),
             (&["new", "--lang", "tea-wasm", "--append", "stack.txt"], "ends in .yml"),
             (&["new", "--lang", "tea-wasm", "--handler", "link/deep/new"], "leads out of the project"),

@@ -17,7 +17,7 @@ use regex::Regex;
 use runtime_api::{DEFAULT_NAMESPACE, FunctionName, FunctionSpec, Resources};
 use serde::Deserialize;
 
-pub(crate) use self::append::{Entry, append};
+pub(crate) use self::append::Entry;
 use self::yaml::{Map, Mixed, truth};
 use crate::usage::Mistakes;
 
@@ -80,14 +80,10 @@ impl StackArguments {
     /// Reads the file and picks the functions.
     pub(crate) fn load(&self) -> Result<Stack> {
         let file = self.file()?;
-        let text = read(&file)?;
-        let environment = |name: &str| std::env::var(name).ok();
-        let text = if self.envsubst {
-            let limit = MAX_FILE_BYTES;
-            variables::substitute(&text, &environment, limit).map_err(|reason| mistake(&file, &reason))?
-        } else {
-            text
-        };
+        let mut text = read(&file)?;
+        if self.envsubst {
+            text = replace_variables(&file, &text)?;
+        }
         let stack = Stack::parse(&file, &text)?;
         self.pick(stack)
     }
@@ -361,6 +357,12 @@ pub(crate) fn read(file: &Path) -> Result<String> {
         return Err(mistake(file, &format!("it has more than {MAX_FILE_BYTES} bytes")).into());
     }
     String::from_utf8(bytes).map_err(|_| mistake(file, "it is not UTF-8 text").into())
+}
+
+/// A stack file's text, with the environment's variables in it.
+fn replace_variables(file: &Path, text: &str) -> Result<String, Mistakes> {
+    let environment = |name: &str| std::env::var(name).ok();
+    variables::substitute(text, &environment, MAX_FILE_BYTES).map_err(|reason| mistake(file, &reason))
 }
 
 fn mistake(file: &Path, reason: &str) -> Mistakes {

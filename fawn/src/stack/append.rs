@@ -1,10 +1,10 @@
 //! One more function in a stack file, whose text stays as its author wrote it.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 
-use super::{Stack, mistake};
+use super::{Function, Stack, mistake, replace_variables};
 
 /// A function that a stack file is to have.
 pub(crate) struct Entry<'a> {
@@ -24,36 +24,46 @@ impl Entry<'_> {
     }
 
     /// A stack file that has this function only.
-    pub(crate) fn as_stack(&self, gateway: &str) -> String {
-        let functions = self.lines("  ");
-        format!("version: 1.0\nprovider:\n  name: openfaas\n  gateway: {gateway}\nfunctions:\n{functions}")
+    ///
+    /// # Errors
+    /// The function's words do not stand for themselves in YAML.
+    pub(crate) fn as_stack(&self, file: &Path, gateway: &str) -> Result<String> {
+        let head = format!("version: 1.0\nprovider:\n  name: openfaas\n  gateway: {gateway}\nfunctions:\n");
+        let text = head + &self.lines("  ");
+        self.check(file, &BTreeMap::new(), &text)?;
+        Ok(text)
     }
-}
 
-/// The text with the function at the end of `functions:`.
-///
-/// # Errors
-/// The text is no stack file, has such a function already, or is written in a way that this cannot add to.
-pub(crate) fn append(file: &Path, text: &str, entry: &Entry<'_>) -> Result<String> {
-    let before = Stack::parse(file, text)?;
-    if before.functions.contains_key(entry.name) {
-        let reason = format!("it has a function {} already: choose another name", entry.name);
-        return Err(mistake(file, &reason).into());
+    /// The text of a stack file with the function at the end of `functions:`.
+    ///
+    /// # Errors
+    /// The text is no stack file, has such a function already, or is written in a way that this cannot add to.
+    pub(crate) fn append_to(&self, file: &Path, text: &str) -> Result<String> {
+        let before = Stack::parse(file, &replace_variables(file, text)?)?;
+        if before.functions.contains_key(self.name) {
+            let reason = format!("it has a function {} already: choose another name", self.name);
+            return Err(mistake(file, &reason).into());
+        }
+        let extended = insert(text, self);
+        self.check(file, &before.functions, &extended)?;
+        Ok(extended)
     }
-    let extended = insert(text, entry);
-    // Whatever the file looks like: it means what it meant, and one function more.
-    let whole = Stack::parse(file, &extended).ok().filter(|after| {
-        let kept =
-            before.functions.iter().all(|(name, function)| after.functions.get(name) == Some(function));
-        kept && after.functions.len() == before.functions.len() + 1
-            && after.functions.contains_key(entry.name)
-    });
-    if whole.is_none() {
-        let reason =
-            format!("its form is too unusual to add to: add this below `functions:`\n{}", entry.lines("  "));
-        return Err(mistake(file, &reason).into());
+
+    /// Whatever the text looks like: it is to mean what it meant, and this function more.
+    fn check(&self, file: &Path, before: &BTreeMap<String, Function>, text: &str) -> Result<()> {
+        let image = replace_variables(file, self.image)?;
+        let read = replace_variables(file, text).and_then(|text| Stack::parse(file, &text));
+        let as_meant = read.is_ok_and(|mut after| {
+            let new = after.functions.remove(self.name).unwrap_or_default();
+            let words = [&new.lang, &new.handler, &new.image].map(Option::as_deref);
+            words == [self.language, self.handler, &image].map(Some) && after.functions == *before
+        });
+        if !as_meant {
+            let reason = "its form is too unusual to add to: add this below `functions:`";
+            return Err(mistake(file, &format!("{reason}\n{}", self.lines("  "))).into());
+        }
+        Ok(())
     }
-    Ok(extended)
 }
 
 fn insert(text: &str, entry: &Entry<'_>) -> String {
@@ -96,12 +106,12 @@ mod tests {
     const HEAD: &str = "provider: {name: openfaas}\n";
 
     fn appended(text: &str) -> Result<String> {
-        append(Path::new("stack.yml"), text, &ENTRY)
+        ENTRY.append_to(Path::new("stack.yml"), text)
     }
 
     #[test]
     fn a_new_stack_is_what_faas_cli_writes() {
-        let text = ENTRY.as_stack("http://127.0.0.1:8080");
+        let text = ENTRY.as_stack(Path::new("stack.yaml"), "http://127.0.0.1:8080").unwrap();
         let stack = Stack::parse(Path::new("stack.yaml"), &text).unwrap();
         assert_eq!(stack.gateway.as_deref(), Some("http://127.0.0.1:8080"));
         assert_eq!(stack.functions["new"].lang.as_deref(), Some("rust-wasm"));
@@ -131,11 +141,25 @@ mod tests {
     }
 
     #[test]
+    fn variables_are_no_obstacle() {
+        let text = format!(
+            "{HEAD}functions:\n  a: {{image: '${{NO_SUCH_THING:-b}}', secrets: [${{NO_SUCH_THING:-c}}]}}\n"
+        );
+        assert_eq!(appended(&text).unwrap(), format!("{text}{NEW}"));
+        let entry = Entry { image: "${NO_SUCH_THING:-me}/new:1", ..ENTRY };
+        let appended = entry.append_to(Path::new("a.yml"), &text).unwrap();
+        assert!(appended.ends_with("    image: ${NO_SUCH_THING:-me}/new:1\n"), "{appended}");
+    }
+
+    #[test]
     fn what_cannot_be_added_to_is_left_alone_and_told() {
         let taken = appended(&format!("{HEAD}functions:\n  new: {{image: a}}\n")).unwrap_err().to_string();
         assert!(taken.contains("has a function new already"), "{taken}");
         let flow = appended(&format!("{HEAD}functions: {{a: {{image: b}}}}\n")).unwrap_err().to_string();
         assert!(flow.contains("add this below") && flow.contains(NEW), "{flow}");
+        let injected = Entry { image: "a\n  other: {image: b}", ..ENTRY };
+        assert!(injected.append_to(Path::new("a.yml"), &format!("{HEAD}functions:\n")).is_err());
+        assert!(injected.as_stack(Path::new("a.yml"), "http://g").is_err());
         assert!(appended("functions:\n").unwrap_err().to_string().contains("provider.name"));
     }
 }
