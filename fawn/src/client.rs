@@ -225,7 +225,7 @@ impl Gateway {
     pub(crate) async fn time(&self) -> Result<Option<Timestamp>> {
         let response = self.accepted(self.send(self.request(Method::GET, "system/info")).await?).await?;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
-        Ok(date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp()))
+        Ok(date.and_then(http_date))
     }
 
     /// A call of a function, without credentials: these are the gateway's, and not the function's.
@@ -308,6 +308,11 @@ impl Gateway {
     }
 }
 
+/// The form of `Date` that servers send is one of RFC 2822's (RFC 9110 §5.6.7).
+fn http_date(text: &str) -> Option<Timestamp> {
+    Some(rfc2822::parse(text).ok()?.timestamp())
+}
+
 /// What a function is called by.
 fn called(function: &FunctionName) -> &str {
     if function.namespace() == DEFAULT_NAMESPACE { function.name() } else { function.as_str() }
@@ -361,6 +366,13 @@ mod tests {
         assert_eq!(address(None, Some("stack"), "variable"), "stack");
         assert_eq!(address(None, Some("http://127.0.0.1:8080/"), "variable"), "variable");
         assert_eq!(address(None, None, ""), "http://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn a_server_s_date_is_read() {
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.to_string(), "1994-11-06T08:49:37Z");
+        assert_eq!(http_date("yesterday"), None);
     }
 
     #[test]
