@@ -60,7 +60,7 @@ configuration:
 #[test]
 fn numbers_and_truths_are_the_text_that_stands_there() {
     let spec = spec(
-        "    environment: {a: 1.10, b: 0x1F, c: yes, d: true, e: ~, f:, g: '', h: 007, i: 1_000}\n    limits: {cpu: 1}\n\
+        "    environment: {a: 1.10, b: 0x1F, c: yes, d: true, e: ~, f: , g: '', h: 007, i: 1_000}\n    limits: {cpu: 1}\n\
          \x20   readonly_root_filesystem: yes\n    fprocess: 12\n",
     );
     let values: Vec<_> = spec.env_vars.values().map(String::as_str).collect();

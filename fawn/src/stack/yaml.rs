@@ -88,10 +88,32 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for MixedVisitor<T> {
 
 /// `yes`, `on` and the like are true as well (YAML 1.1), where true or false is wanted.
 pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "y" => Ok(Some(true)),
-        "false" | "no" | "off" | "n" => Ok(Some(false)),
-        _ => Err(D::Error::custom(format_args!("{text:?} is neither true nor false"))),
+    Ok(Option::<Truth>::deserialize(deserializer)?.map(|Truth(truth)| truth))
+}
+
+struct Truth(bool);
+
+impl<'de> Deserialize<'de> for Truth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TruthVisitor)
+    }
+}
+
+/// Errors that come from a visitor are told with the key.
+struct TruthVisitor;
+
+impl Visitor<'_> for TruthVisitor {
+    type Value = Truth;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Truth, E> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" => Ok(Truth(true)),
+            "false" | "no" | "off" | "n" => Ok(Truth(false)),
+            _ => Err(E::custom(format_args!("{text:?} is neither true nor false"))),
+        }
     }
 }
