@@ -85,7 +85,7 @@ async fn is_swapped_under_load(template: &Template) {
     project.save(template.handler, &version(0));
     // What is compiled once for all takes its time.
     project.fawn(&["build"]).await;
-    let mut dev = Process::spawn(&mut project.command(&["dev"]));
+    let mut dev = Process::spawn(&mut project.command(&["dev", "--no-logs"]));
     dev.until(|said| said.contains("waiting for changes").then_some(())).await;
     serves(0).await;
 
