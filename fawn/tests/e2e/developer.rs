@@ -77,7 +77,7 @@ fn greeting(number: u32) -> Vec<u8> {
 /// Calls a function, whose answers have their version at the same place, until `done`. How often it was called.
 pub(crate) async fn answers_never_go_back(edge: &Edge, name: &str, done: &AtomicBool) -> u64 {
     // Compilers need the machine as well.
-    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    let mut turns = tokio::time::interval(Duration::from_millis(25));
     let (mut newest, mut calls) = (String::new(), 0);
     while !done.load(Ordering::Relaxed) {
         turns.tick().await;
