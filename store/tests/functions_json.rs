@@ -7,6 +7,8 @@ use std::{
 
 use serde::Deserialize;
 
+const LIST: &str = include_str!("../functions.json");
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Store {
@@ -33,22 +35,24 @@ struct Function {
     images: BTreeMap<String, String>,
 }
 
-fn store() -> Store {
-    serde_json::from_slice(&fs::read("functions.json").unwrap()).unwrap()
-}
-
 #[test]
 fn every_function_has_its_folder_and_its_entry() {
     let folders = fs::read_dir("functions").unwrap();
-    let folders: BTreeSet<_> = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let names: Vec<_> = store().functions.into_iter().map(|function| function.name).collect();
+    let folders: BTreeSet<_> =
+        folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> = serde_json::from_str::<Store>(LIST)
+        .unwrap()
+        .functions
+        .into_iter()
+        .map(|function| function.name)
+        .collect();
     assert_eq!(folders, names.iter().cloned().collect());
     assert_eq!(folders.len(), names.len(), "a name is there twice: {names:?}");
 }
 
 #[test]
 fn entries_are_whole() {
-    let Store { version, functions } = store();
+    let Store { version, functions } = serde_json::from_str(LIST).unwrap();
     assert_eq!(version, "0.2.0");
     for Function { title, name, author, description, repo_url, images, .. } in functions {
         assert!(![&title, &author, &description].iter().any(|text| text.is_empty()), "{name}");

@@ -18,6 +18,8 @@ const MAX_FILE_BYTES: usize = 8 << 20;
 /// The most that its pixels may take in memory, in bytes: 12 million of a usual photo. Whatever is done with them fits
 /// into the 128 MiB that an instance has by default.
 const MAX_PIXEL_BYTES: u64 = 36 << 20;
+/// The most that the pixels of the answer may take, in bytes: 5 million of a usual photo.
+const MAX_MADE_BYTES: usize = 16 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +50,13 @@ pub async fn handle(request: Request) -> Result<Response> {
     let file = request.into_body().bytes_up_to(MAX_FILE_BYTES).await?;
     let (came, picture, orientation) = decode(file)?;
     let picture = fit(picture, orientation, width.unwrap_or(u32::MAX), height.unwrap_or(u32::MAX));
+    if picture.as_bytes().len() > MAX_MADE_BYTES {
+        let (width, height) = (picture.width(), picture.height());
+        let text = format!(
+            "a picture of {width} times {height} pixels is too large to make: ask for less `width` or `height`"
+        );
+        return Err(Error::bad_request(text));
+    }
     let (kind, file) = encode(picture, format.unwrap_or(came))?;
     Ok(Response::builder().header(header::CONTENT_TYPE, kind).body(file.into())?)
 }

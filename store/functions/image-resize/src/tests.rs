@@ -82,6 +82,7 @@ fn says_what_is_wrong() {
         ("/?width=1", vec![], 415, "neither PNG nor JPEG"),
         ("/?width=1", cut, 400, "cannot be read"),
         ("/?width=1", vec![0; MAX_FILE_BYTES + 1], 413, "longer than"),
+        ("/?format=png", png(3000, 2000), 400, "3000 times 2000 pixels is too large"),
         ("/?width=1", png(4000, 4000), 413, "4000 times 4000"),
     ] {
         let answer = resize(uri, file);

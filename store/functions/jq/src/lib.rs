@@ -1,5 +1,6 @@
 //! Answers questions about JSON in the language of `jq`: the body is JSON, one value or several, and `?filter=` or the
-//! header `X-Jq-Filter` says what of it is wanted.
+//! header `X-Jq-Filter` says what of it is wanted. What a filter computes is bounded by the time and the memory
+//! that the function has, and by its stack: such a call ends with a 504 or a 500, and the next knows nothing of it.
 
 mod mistakes;
 
@@ -56,7 +57,9 @@ pub async fn handle(request: Request) -> Result<Response> {
     };
     for value in serde_json::Deserializer::from_slice(&json).into_iter::<Val>() {
         let value = value.map_err(|error| Error::bad_request(format!("the body is not JSON: {error}")))?;
-        run(&filter, value, &mut results)?;
+        if !run(&filter, value, &mut results)? {
+            break;
+        }
     }
     let kind = if query.raw { "text/plain; charset=utf-8" } else { "application/json" };
     Ok(Response::builder().header(header::CONTENT_TYPE, kind).body(results.bytes.into())?)
@@ -79,17 +82,22 @@ fn compile(code: &str) -> Result<Program> {
     Compiler::default().with_funs(natives).compile(modules).map_err(|errors| mistakes::in_names(code, errors))
 }
 
-fn run(filter: &Program, value: Val, results: &mut Results) -> Result<()> {
+/// Tells whether the filter wants to go on, with the next value.
+fn run(filter: &Program, value: Val, results: &mut Results) -> Result<bool> {
     let context = Ctx::<JustLut<Val>>::new(&filter.lut, Vars::new([]));
     for result in filter.id.run((context, value)) {
         match result.map_err(jaq_core::Exn::get_err) {
             Ok(result) => results.push(&result)?,
             Err(Ok(error)) => return Err(Error::bad_request(format!("the filter fails: {error}"))),
-            // `halt`: the filter has said enough.
-            Err(Err(_)) => break,
+            Err(Err(halt)) => match halt.get_halt() {
+                Ok(code @ 1..) => {
+                    return Err(Error::bad_request(format!("the filter halts with the code {code}")));
+                }
+                _ => return Ok(false),
+            },
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 struct Results {

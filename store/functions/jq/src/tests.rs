@@ -24,7 +24,7 @@ fn answers_as_jq_does() {
     assert_eq!(compact(".[] | select(.a > 1) | .b", r#"[{"a":1},{"a":2,"b":"x"}]"#), "\"x\"\n");
     assert_eq!(compact("map(.+1) | add", "[1,2]"), "5\n");
     assert_eq!(compact(".a", "{\"a\":1} {\"a\":[2]}"), "1\n[2]\n");
-    assert_eq!(compact("1, halt, 2", "null"), "1\n");
+    assert_eq!(compact("1, halt, 2", "null null"), "1\n");
     assert_eq!(compact(".", "12345678901234567890"), "12345678901234567890\n");
     assert_eq!(compact(r#"test("^a.c$"; "i")"#, r#""ABC""#), "true\n");
     assert_eq!(compact(".", ""), "");
@@ -55,6 +55,7 @@ fn says_where_a_filter_is_wrong() {
         ("include \"a\"; .", "at line 1, column 10"),
         (".a.b", "the filter fails: cannot index"),
         ("error(\"no\")", "the filter fails: no"),
+        ("\"no\" | halt_error", "the filter halts with the code 5"),
         ("env", "there is no filter env/0"),
     ] {
         let text = refused(filter, r#"{"a":1}"#);

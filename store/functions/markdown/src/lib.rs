@@ -1,14 +1,11 @@
-//! Markdown to HTML that is safe to show: GitHub's tables, lists of tasks and struck text; of raw HTML, scripts, styles
-//! and whatever else acts is left out.
+//! Markdown, as GitHub writes it, to HTML that is safe to show: raw HTML is shown as the text that it is, and links that
+//! would run something lead nowhere.
 
-use std::collections::HashSet;
-
-use ammonia::Builder;
+use comrak::{Options, markdown_to_html};
 use fawn::{Error, Request, Response, Result, http::header};
-use pulldown_cmark::{Event, Options, Parser, html};
 
-/// The longest text, in bytes.
-const MAX_TEXT_BYTES: usize = 1 << 20;
+/// The longest text, in bytes: parsed, it takes up to three hundred times as much.
+const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// Answers with a piece of a page, without `<html>` and `<body>`.
 #[fawn::handler]
@@ -17,37 +14,20 @@ pub async fn handle(request: Request) -> Result<Response> {
         .map_err(|cause| Error::bad_request("the body is not text in UTF-8").because(cause))?;
     Ok(Response::builder()
         .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
-        // What gets past the filter all the same can do nothing.
+        // Should something get past that all the same, it can do nothing.
         .header(header::CONTENT_SECURITY_POLICY, "sandbox")
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-        .body(safe(&html(&markdown)).into())?)
+        .body(html(&markdown).into())?)
 }
 
 fn html(markdown: &str) -> String {
-    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let events = Parser::new_ext(markdown, options).map(|event| match event {
-        // A box that nobody can tick, where pages of strangers have no forms.
-        Event::TaskListMarker(done) => Event::Text(if done { "☑ " } else { "☐ " }.into()),
-        event => event,
-    });
-    let mut page = String::with_capacity(markdown.len() * 3 / 2);
-    html::push_html(&mut page, events);
-    page
-}
-
-fn safe(html: &str) -> String {
-    Builder::default()
-        // How a table's columns are aligned, and which language a piece of code is in.
-        .add_tag_attributes("th", ["style"])
-        .add_tag_attributes("td", ["style"])
-        .filter_style_properties(HashSet::from(["text-align"]))
-        .add_tag_attributes("code", ["class"])
-        .attribute_filter(|element, attribute, value| match (element, attribute) {
-            ("code", "class") => value.starts_with("language-").then(|| value.into()),
-            _ => Some(value.into()),
-        })
-        .clean(html)
-        .to_string()
+    let mut options = Options::default();
+    options.extension.autolink = true;
+    options.extension.strikethrough = true;
+    options.extension.table = true;
+    options.extension.tasklist = true;
+    options.render.escape = true;
+    markdown_to_html(markdown, &options)
 }
 
 #[cfg(test)]
@@ -65,32 +45,37 @@ mod tests {
     fn is_markdown() {
         assert_eq!(page("# Hi\n\n*you*"), "<h1>Hi</h1>\n<p><em>you</em></p>\n");
         assert_eq!(page("~~no~~"), "<p><del>no</del></p>\n");
-        assert!(page("- [x] done\n- [ ] not").contains("<li>☑ done</li>\n<li>☐ not</li>"));
+        assert!(page("- [x] done\n- [ ] not").contains("checked=\"\" disabled=\"\" /> done</li>"));
         assert!(page("```rust\nfn\n```").contains("<code class=\"language-rust\">fn\n</code>"));
     }
 
     #[test]
     fn has_tables() {
         let table = page("|a|b|\n|-|-:|\n|1|2|\n");
-        assert!(table.contains("<th style=\"text-align:right\">b</th>"), "{table}");
+        assert!(table.contains("<th align=\"right\">b</th>"), "{table}");
         assert!(table.contains("<td>1</td>"), "{table}");
     }
 
     #[test]
     fn lets_nothing_act() {
-        for hostile in [
-            "<script>alert(1)</script>",
-            "<img src=x onerror=alert(1)>",
-            "[a](javascript:alert(1))",
-            "<a href=\" jAvascript:alert(1)\">a</a>",
-            "<iframe src=//example.com></iframe>",
-            "<svg><style><img src=x onerror=alert(1)></style></svg>",
-            "<td style=\"background:url(//example.com)\">",
-            "<form action=//example.com><input></form>",
+        assert_eq!(page("<script>a</script>"), "&lt;script&gt;a&lt;/script&gt;\n");
+        assert_eq!(page("a <img onerror=a>"), "<p>a &lt;img onerror=a&gt;</p>\n");
+        for scheme in [
+            "javascript:",
+            " JavaScript&colon;",
+            "java&Tab;script:",
+            "vbscript:",
+            "data:text/html,",
+            "file:///",
         ] {
-            let page = page(hostile).to_lowercase();
-            for part in ["script", "onerror", "iframe", "url(", "<form", "<input", "<style"] {
-                assert!(!page.contains(part), "{hostile} became {page}");
+            for markdown in
+                [format!("[a]({scheme}a)"), format!("![a](<{scheme}a>)"), format!("[a]\n\n[a]: {scheme}a")]
+            {
+                let page = page(&markdown).to_lowercase();
+                let runs = ["javascript", "vbscript", "data", "file"]
+                    .iter()
+                    .any(|bad| page.contains(&format!("=\"{bad}:")));
+                assert!(!runs, "{markdown}: {page}");
             }
         }
     }
