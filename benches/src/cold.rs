@@ -37,9 +37,9 @@ pub(crate) struct Costs {
 }
 
 pub(crate) struct Cost {
-    deploy: Option<Figure>,
-    first: Figure,
-    warm: Figure,
+    pub(crate) deploy: Option<Figure>,
+    pub(crate) first: Figure,
+    pub(crate) warm: Figure,
     /// The first call over a warm one.
     pub(crate) over_warm: Figure,
     /// Private memory that the first call adds, for each function.
@@ -95,7 +95,7 @@ fn deploy(api: &mut Api, names: &[String], module: &[u8]) -> Result<Vec<Duration
 
 /// What restarts showed of one kind of function.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     first: Vec<Duration>,
     warm: Vec<Duration>,
     memory: Vec<f64>,
@@ -103,7 +103,7 @@ struct Seen {
 
 impl Seen {
     /// The first call of each function, then warm calls of each.
-    fn look(&mut self, api: &mut Api, pid: u32, names: &[String]) -> Result<()> {
+    pub(crate) fn look(&mut self, api: &mut Api, pid: u32, names: &[String]) -> Result<()> {
         let before = process::memory(pid)?;
         let first: Result<Vec<_>> = names.iter().map(|name| api.time_call(name)).collect();
         let after = process::memory(pid)?;
@@ -115,7 +115,7 @@ impl Seen {
         Ok(())
     }
 
-    fn cost(self, deploys: Vec<Duration>) -> Result<Cost> {
+    pub(crate) fn cost(self, deploys: Vec<Duration>) -> Result<Cost> {
         let micros = |time: &Duration| time.as_secs_f64() * 1e6;
         let pairs = self.first.iter().zip(&self.warm);
         Ok(Cost {

@@ -13,6 +13,7 @@ mod goals;
 mod guests;
 mod instances;
 mod instructions;
+mod languages;
 mod load;
 mod noisy;
 mod process;
@@ -24,14 +25,14 @@ mod statistics;
 mod warm;
 
 use std::{
-    env, fs,
+    env,
     io::{Write, stdin, stdout},
     path::PathBuf,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     bench::{Bench, Extent},
@@ -90,6 +91,9 @@ enum Command {
     /// calls over HTTP until they have run
     #[command(after_help = queue::HELP)]
     Queue(queue::Options),
+    /// Builds the sample of each template, and measures its calls beside the leanest functions written by hand
+    #[command(after_help = languages::HELP)]
+    Languages(languages::Options),
     /// Fills or drains a queue in this process, and nothing else
     #[command(hide = true)]
     Backlog { part: queue::Part, folder: PathBuf, calls: u64 },
@@ -118,6 +122,7 @@ fn main() -> Result<()> {
         Some(Command::Reference { mode }) => reference::serve(mode),
         Some(Command::Instructions { file, write }) => instructions::count(&file, write),
         Some(Command::Queue(options)) => queue::measure(options),
+        Some(Command::Languages(options)) => languages::measure(options),
         Some(Command::Backlog { part, folder, calls }) => queue::backlog(part, &folder, calls),
         Some(Command::Calls { kind, count, valgrind }) => calls::make(kind, count, valgrind),
         Some(Command::Instances { rounds, count }) => instances::make(rounds, count),
@@ -162,13 +167,13 @@ fn measure(options: Options) -> Result<()> {
     }
     let Some(path) = options.json else { return Ok(()) };
     let json = json!({
-        "facts": facts.into_iter().map(|(name, value)| (name, value.into())).collect::<serde_json::Map<_, Value>>(),
+        "facts": report::facts(facts),
         "load_average_after": load_after,
         "quick": options.quick,
         "goals": goals.iter().map(Goal::json).collect::<Vec<_>>(),
         "tables": measured.tables.iter().map(Table::json).collect::<Vec<_>>(),
     });
-    fs::write(&path, format!("{json:#}\n")).with_context(|| format!("cannot write {}", path.display()))
+    report::write(&path, &json)
 }
 
 /// Where the end-to-end tests keep what they have built.

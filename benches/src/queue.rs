@@ -1,7 +1,7 @@
 //! The queue of asynchronous calls, in this process and over HTTP, beside a bare log on the same disk.
 
 use std::{
-    env, fs,
+    env,
     io::{Write, stdout},
     path::{Path, PathBuf},
     time::Duration,
@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
     bench::say,
     goals::{self, Bound, Goal},
     process,
-    report::Table,
+    report::{self, Table},
     server,
     statistics::Figure,
 };
@@ -123,12 +123,12 @@ pub(crate) fn measure(options: Options) -> Result<()> {
     }
     let Some(path) = options.json else { return Ok(()) };
     let json = json!({
-        "facts": facts.into_iter().map(|(name, value)| (name, value.into())).collect::<serde_json::Map<_, Value>>(),
+        "facts": report::facts(facts),
         "quick": options.quick,
         "goals": goals.iter().map(Goal::json).collect::<Vec<_>>(),
         "tables": tables.iter().map(Table::json).collect::<Vec<_>>(),
     });
-    fs::write(&path, format!("{json:#}\n")).with_context(|| format!("cannot write {}", path.display()))
+    report::write(&path, &json)
 }
 
 /// A folder of its own, that goes with this.

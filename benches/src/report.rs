@@ -1,6 +1,7 @@
-use std::fmt;
+use std::{fmt, fs, path::Path};
 
-use serde_json::{Value, json};
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
 
 use crate::statistics::Figure;
 
@@ -43,6 +44,16 @@ impl fmt::Display for Table {
         writeln!(f, "|")?;
         self.rows.iter().try_for_each(|row| line(f, &mut row.iter().map(String::as_str)))
     }
+}
+
+/// What a reader must know to judge the numbers, by name.
+pub(crate) fn facts(facts: Vec<(String, String)>) -> Map<String, Value> {
+    facts.into_iter().map(|(name, value)| (name, value.into())).collect()
+}
+
+/// Writes what was found to a file, for programs to read.
+pub(crate) fn write(path: &Path, found: &Value) -> Result<()> {
+    fs::write(path, format!("{found:#}\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The median, and least and most of the rounds where there were several.
