@@ -93,9 +93,10 @@ pub(crate) fn measure(options: Options) -> Result<()> {
     for (language, missing) in &not_run {
         writeln!(stdout(), "- NOT RUN: {language}: {missing}")?;
     }
+    writeln!(stdout())?;
     let tables = [builds::table(&builds), calls::table(&called)?, calls::first_calls(called)?];
     for table in &tables {
-        writeln!(stdout(), "\n{table}")?;
+        writeln!(stdout(), "{table}")?;
     }
     let Some(path) = options.json else { return Ok(()) };
     let found = json!({

@@ -155,8 +155,8 @@ pub(super) fn table(builds: &[Build]) -> Table {
     for Build { language, outcome } in builds {
         let cells = match outcome {
             Ok(Built { clean, rebuild, module, .. }) => [
-                format!("{} s", spread(*clean, 1)),
-                format!("{} s", spread(*rebuild, 1)),
+                format!("{} s", spread(*clean, 2)),
+                format!("{} s", spread(*rebuild, 2)),
                 format!("{} bytes", module.len()),
             ],
             Err(missing) => [format!("NOT RUN: {missing}"), "–".into(), "–".into()],
@@ -241,7 +241,7 @@ mod tests {
             Build { language: "go-wasm", outcome: Err("go is missing: install Go".into()) },
         ];
         let table = table(&builds).to_string();
-        assert!(table.contains("12.3 s") && table.contains("| 2.0 (1.0..3.0) s | 2048 bytes"), "{table}");
+        assert!(table.contains("12.34 s") && table.contains("| 2.00 (1.00..3.00) s | 2048 bytes"), "{table}");
         assert!(table.contains("| go-wasm  | NOT RUN: go is missing: install Go | –"), "{table}");
     }
 }
