@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use runtime_api::{Artifact, Error, ImageReference, LayoutForm, Result};
+use bytes::Bytes;
+use runtime_api::{Artifact, Digest, Error, ImageReference, LayoutForm, Result};
 
 use crate::{
     ArtifactStore,
     image::{Blobs, Image},
-    image_layout::ImageLayout,
+    image_layout::{ImageLayout, NOT_FOUND},
     layout_archive::Archive,
     layout_folder::{Folder, Links},
     pipe::blocking,
@@ -33,9 +34,9 @@ pub async fn read_layout(
     form: LayoutForm,
     store: &ArtifactStore,
 ) -> Result<Artifact> {
-    let path = PathBuf::from(&image.repository);
+    let (path, name) = (PathBuf::from(&image.repository), image.tag.clone());
     let limit = store.max_module_bytes();
-    let open = move || {
+    let find = move || {
         let opened = match form {
             LayoutForm::Folder => Folder::at(&path, Links::Followed).map(Found::Folder),
             LayoutForm::Archive => {
@@ -43,61 +44,79 @@ pub async fn read_layout(
                 Folder::at(folder, Links::Followed).and_then(|folder| folder.open(name)).map(Found::Archive)
             }
         };
-        opened.map_err(|error| not_readable(form, &error))?.layout(limit)
+        Manifest::read(opened.map_err(|error| not_readable(form, &error))?.layout(limit)?, name.as_deref())
     };
-    artifact(image, store, open).await.map_err(|error| about(image, error))
+    artifact(store, find).await.map_err(|error| about(image, error))
 }
 
-/// The same for a name that a deploy gives: only below the operator's folders, and no link is followed there.
+/// The same for a name that a deploy gives: only below the operator's folders, and no link is followed there. The first
+/// folder that has the image counts.
 pub(crate) async fn read_layout_below(
     folders: &[PathBuf],
     image: &ImageReference,
     form: LayoutForm,
     store: &ArtifactStore,
 ) -> Result<Artifact> {
-    let name = PathBuf::from(&image.repository);
+    let place = PathBuf::from(&image.repository);
     if folders.is_empty() {
         return Err(Error::invalid("image-dir", NO_FOLDER));
     }
-    if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+    if !place.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(Error::invalid("image-dir", NOT_BELOW));
     }
-    let (folders, limit) = (folders.to_vec(), store.max_module_bytes());
-    let open = move || {
+    let (folders, name, limit) = (folders.to_vec(), image.tag.clone(), store.max_module_bytes());
+    let find = move || {
+        let mut missed = Error::invalid(NOT_FOUND, NOT_THERE);
         for folder in &folders {
             let folder = Folder::at(folder, Links::Refused).map_err(|error| {
                 Error::unavailable(format!("{} of --image-dir cannot be opened", folder.display()), error)
             })?;
             let opened = match form {
-                LayoutForm::Folder => folder.folder(&name).map(Found::Folder),
-                LayoutForm::Archive => folder.open(&name).map(Found::Archive),
+                LayoutForm::Folder => folder.folder(&place).map(Found::Folder),
+                LayoutForm::Archive => folder.open(&place).map(Found::Archive),
             };
-            match opened {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                opened => return opened.map_err(|error| not_readable(form, &error))?.layout(limit),
+            let found = match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|error| not_readable(form, &error))?,
+            };
+            match Manifest::read(found.layout(limit)?, name.as_deref()) {
+                Err(error) if error.code() == NOT_FOUND => missed = error,
+                read => return read,
             }
         }
-        Err(Error::invalid("image-not-found", NOT_THERE))
+        Err(missed)
     };
-    artifact(image, store, open).await
+    artifact(store, find).await
+}
+
+/// An image's manifest, and the layout that it is in.
+struct Manifest {
+    layout: ImageLayout,
+    digest: Digest,
+    bytes: Bytes,
+}
+
+impl Manifest {
+    fn read(layout: ImageLayout, name: Option<&str>) -> Result<Self> {
+        let (digest, bytes) = layout.manifest_of(name)?;
+        Ok(Self { layout, digest, bytes })
+    }
 }
 
 async fn artifact(
-    image: &ImageReference,
     store: &ArtifactStore,
-    open: impl FnOnce() -> Result<ImageLayout> + Send + 'static,
+    find: impl FnOnce() -> Result<Manifest> + Send + 'static,
 ) -> Result<Artifact> {
-    let (name, known) = (image.tag.clone(), store.clone());
+    let known = store.clone();
     let read = move || {
-        let layout = open()?;
-        let (digest, manifest) = layout.manifest_of(name.as_deref())?;
-        let recorded = known.recorded(&digest).filter(|artifact| known.renew(artifact));
-        Ok((layout, digest, manifest, recorded))
+        let manifest = find()?;
+        let recorded = known.recorded(&manifest.digest).filter(|artifact| known.renew(artifact));
+        Ok((manifest, recorded))
     };
     match blocking(read).await? {
-        (.., Some(artifact)) => Ok(artifact),
-        (layout, digest, manifest, None) => {
-            Image::new(Blobs::Layout(Arc::new(layout)), store).artifact(digest, &manifest).await
+        (_, Some(artifact)) => Ok(artifact),
+        (Manifest { layout, digest, bytes }, None) => {
+            Image::new(Blobs::Layout(Arc::new(layout)), store).artifact(digest, &bytes).await
         }
     }
 }

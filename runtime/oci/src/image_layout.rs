@@ -24,9 +24,11 @@ use crate::{
 pub(crate) const MARKER: &str = "oci-layout";
 /// The file that says which images are in it.
 pub(crate) const INDEX: &str = "index.json";
+/// The code of an error where a layout has no image of the name.
+pub(crate) const NOT_FOUND: &str = "image-not-found";
 
 /// By what an image is called in an index: a tag, or a whole name (OCI image-spec, "Pre-Defined Annotation Keys").
-const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
+pub(crate) const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
 /// An OCI image layout on disk: a folder, or a tar of one, which is read where it lies.
 pub(crate) struct ImageLayout(Place);
@@ -115,7 +117,8 @@ impl ImageLayout {
         }
     }
 
-    fn small_file(&self, name: &str) -> Result<Vec<u8>> {
+    /// A file that is not a blob, whole. Blocks on the disk.
+    pub(crate) fn small_file(&self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open(name)?.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
@@ -144,8 +147,8 @@ impl ImageLayout {
 fn missing(name: &str) -> Error {
     let message = match name {
         MARKER | INDEX => format!(
-            "there is no {name}, so that it is no OCI image layout; write one with `docker save` (Docker 25 or newer), \
-             `skopeo copy` or `oras cp --to-oci-layout`"
+            "there is no {name}, so that it is no OCI image layout; write one with `fawn push FILE oci:FOLDER:TAG`, \
+             `docker save` (Docker 25 or newer), `skopeo copy` or `oras cp --to-oci-layout`"
         ),
         blob => format!("the image layout has no {blob}: copy the whole of it"),
     };
@@ -171,7 +174,7 @@ fn find<'a>(index: &'a OciImageIndex, wanted: Option<&str>) -> Result<&'a ImageI
         if images.is_empty() {
             let labels: Vec<_> = all.into_iter().filter_map(label).collect();
             let message = format!("the image layout has no image {wanted:?}; it has {}", listed(&labels));
-            return Err(Error::invalid("image-not-found", message));
+            return Err(Error::invalid(NOT_FOUND, message));
         }
     }
     let mut seen = HashSet::new();

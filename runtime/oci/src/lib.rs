@@ -1,6 +1,6 @@
 //! An image reference in, a verified artifact in the local store out.
 //!
-//! It speaks to registries, reads image layouts on disk, and knows how WebAssembly lies in either. It is no container
+//! It speaks to registries, reads and writes image layouts on disk, and knows how WebAssembly lies in either. It is no container
 //! client: of an image it takes the one module, and it never runs, compiles or unpacks anything.
 //! Its one invariant: nothing gets its final name in the store before the size and digest of all it came from were
 //! checked.
@@ -22,6 +22,7 @@ mod index;
 mod layout;
 mod layout_archive;
 mod layout_folder;
+mod layout_writer;
 mod limits;
 mod manifest;
 mod pipe;
@@ -39,11 +40,13 @@ mod tags;
 mod transfer;
 mod transport;
 mod trust;
+mod wasm_artifact;
 
 pub use disk::read_layout;
 pub use host::RegistryHost;
-pub use push::{ModuleDescription, WasmOs};
+pub use layout_writer::write_layout;
 pub use registry::{DEFAULT_MAX_MODULE_BYTES, Registry, RegistryConfig, Timeouts};
 pub use retry::Retries;
 pub use source::{ArtifactSource, Fetched, Progress, PullPolicy};
 pub use store::ArtifactStore;
+pub use wasm_artifact::{ModuleDescription, WasmOs};

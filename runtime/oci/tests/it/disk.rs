@@ -347,3 +347,17 @@ async fn a_node_reads_below_its_operators_folders_and_nowhere_else() {
     let refusal = closed.fetch_elsewhere("oci:team/app").await.unwrap_err();
     assert!(refusal.code() == "image-dir" && refusal.to_string().contains("FAWN_IMAGE_DIR"), "{refusal}");
 }
+
+#[tokio::test]
+async fn the_first_folder_that_has_the_image_counts() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Layout::new().artifact("v1", MODULE).write(&first.path().join("images"));
+    Layout::new().artifact("v1", COMPONENT).artifact("v2", COMPONENT).write(&second.path().join("images"));
+    let dirs = vec![first.path().to_owned(), second.path().to_owned()];
+    let bench = Bench::configured(|config| config.image_dirs = dirs).await;
+    for (image, module) in [("oci:images:v1", MODULE), ("oci:images:v2", COMPONENT)] {
+        assert_eq!(bench.fetch_elsewhere(image).await.unwrap().digest.to_string(), digest(module), "{image}");
+    }
+    let missing = bench.fetch_elsewhere("oci:images:v3").await.unwrap_err();
+    assert!(missing.code() == "image-not-found" && missing.to_string().contains("\"v2\""), "{missing}");
+}

@@ -30,3 +30,5 @@ mod raw;
 mod store;
 #[cfg(test)]
 mod trust;
+#[cfg(test)]
+mod writing;

@@ -10,7 +10,7 @@ use crate::{
     images::{COMPONENT, MODULE, module_of},
 };
 
-fn module() -> ModuleDescription {
+pub(crate) fn module() -> ModuleDescription {
     ModuleDescription {
         kind: ArtifactKind::Module,
         os: WasmOs::Wasip1,
@@ -21,7 +21,7 @@ fn module() -> ModuleDescription {
     }
 }
 
-fn component() -> ModuleDescription {
+pub(crate) fn component() -> ModuleDescription {
     ModuleDescription {
         kind: ArtifactKind::Component,
         os: WasmOs::Wasip2,
