@@ -105,19 +105,7 @@ struct Status {
 
 impl Gateway {
     pub(crate) fn new(base: Url, credentials: Option<Credentials>) -> Result<Self> {
-        let mut builder = Client::builder()
-            .user_agent(concat!("fawn/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT);
-        if base.scheme() == "http" {
-            // Without TLS nothing is verified, and a machine without certificates is no obstacle.
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if is_this_machine(&base) {
-            builder = builder.no_proxy();
-        }
-        Ok(Self { base, http: builder.build().context("no HTTPS client can be made")?, credentials })
+        Ok(Self { http: http_client(&base)?, base, credentials })
     }
 
     /// Finds the credentials for a gateway and makes a client of it.
@@ -306,6 +294,23 @@ impl Gateway {
             if text.is_empty() { "no reason given" } else { text.as_str() }
         )
     }
+}
+
+/// A client of the server at an address. It follows no redirect: credentials and uploads are for that server alone.
+pub(crate) fn http_client(base: &Url) -> Result<Client> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("fawn/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT);
+    if base.scheme() == "http" {
+        // Without TLS nothing is verified, and a machine without certificates is no obstacle.
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if is_this_machine(base) {
+        builder = builder.no_proxy();
+    }
+    builder.build().context("no HTTPS client can be made")
 }
 
 /// The form of `Date` that servers send is one of RFC 2822's (RFC 9110 §5.6.7).

@@ -14,6 +14,7 @@ use crate::{
     push::{self, PushArguments},
     queue::{self, QueueArguments},
     serve_node::{self, NodeArguments},
+    store::{self, StoreArguments},
     up::{self, UpArguments},
 };
 
@@ -53,6 +54,7 @@ enum Command {
     Invoke(InvokeArguments),
     Push(PushArguments),
     Inspect(InspectArguments),
+    Store(StoreArguments),
     Queue(QueueArguments),
     Completion(CompletionArguments),
     /// Compiles one module as standard input asks for; `fawn up` starts this for itself.
@@ -74,6 +76,7 @@ impl CommandLine {
             Command::Invoke(arguments) => block_on(invoke::run(arguments)),
             Command::Push(arguments) => block_on(push::run(arguments)),
             Command::Inspect(arguments) => block_on(inspect::run(arguments)),
+            Command::Store(arguments) => block_on(store::run(arguments)),
             Command::Queue(arguments) => block_on(queue::run(arguments)),
             Command::Completion(arguments) => completion::run(&arguments),
             Command::CompileModule => compile_module::run(),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Arg, Args, Command};
+use gateway_server::FunctionStore;
 use runtime_api::{MemoryQuantity, nearest, parse_duration};
 use runtime_egress::Policy;
 use runtime_node::LogLimits;
@@ -19,6 +20,7 @@ use crate::{
     later::{LaterConfig, LaterSettings},
     registry::{RegistrySettings, image_dirs},
     serve_settings::{Role, ServeOptions, ServeSettings},
+    store_folder,
     usage::Mistakes,
 };
 
@@ -51,6 +53,9 @@ pub(crate) struct Settings {
     /// A folder below which deploys may name image layouts, as oci:NAME or oci-archive:NAME; may be repeated
     #[arg(long, env = "FAWN_IMAGE_DIR", value_delimiter = ',', value_name = "FOLDER")]
     image_dir: Vec<PathBuf>,
+    /// A function store to offer: a folder with functions.json and images/, which deploys may name as oci:images:NAME
+    #[arg(long, env = "FAWN_STORE", value_name = "FOLDER")]
+    store: Option<PathBuf>,
     /// The largest module that is taken [default: 64Mi]
     #[arg(long, env = "FAWN_MAX_MODULE_SIZE", value_name = "QUANTITY")]
     max_module_size: Option<String>,
@@ -96,6 +101,8 @@ pub(crate) struct Config {
     pub(crate) secrets_key_lost: bool,
     pub(crate) registries: RegistryConfig,
     pub(crate) pull_policy: PullPolicy,
+    /// None for a node alone, which has a store's images without its list.
+    pub(crate) store: Option<FunctionStore>,
     pub(crate) max_module_bytes: u64,
     pub(crate) max_exec_timeout: Duration,
     pub(crate) memory_budget_bytes: Option<u64>,
@@ -162,6 +169,7 @@ impl Settings {
             secrets_key_lost: self.secrets_key_lost.or(file.secrets_key_lost),
             registry: self.registry.or(file.registry),
             pull_policy: self.pull_policy.or(file.pull_policy),
+            store: self.store.or(file.store),
             image_dir: if self.image_dir.is_empty() { file.image_dir } else { self.image_dir },
             max_module_size: self.max_module_size.or(file.max_module_size),
             max_exec_timeout: self.max_exec_timeout.or(file.max_exec_timeout),
@@ -183,14 +191,17 @@ impl Settings {
             Some(longest) => ("max-exec-timeout", Some(longest)),
             None => ("upstream_timeout", environment("upstream_timeout")),
         };
+        let image_dirs = image_dirs(self.image_dir, mistakes);
+        let image_dirs = store_folder::with_images(self.store.as_deref(), image_dirs, mistakes);
         Config {
             serve: self.serve.check(role, environment, mistakes),
             secrets_key_file: self.secrets_key_file,
             secrets_key_lost: self.secrets_key_lost.unwrap_or(false),
-            registries: RegistryConfig {
-                image_dirs: image_dirs(self.image_dir, mistakes),
-                ..self.registry.check(mistakes)
-            },
+            registries: RegistryConfig { image_dirs, ..self.registry.check(mistakes) },
+            store: self
+                .store
+                .filter(|_| !role.is_provider)
+                .and_then(|folder| store_folder::open(&folder, mistakes)),
             pull_policy: pull_policy(self.pull_policy.as_deref(), mistakes),
             max_module_bytes: quantity("max-module-size", self.max_module_size.as_deref(), mistakes)
                 .unwrap_or(runtime_oci::DEFAULT_MAX_MODULE_BYTES),

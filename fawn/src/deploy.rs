@@ -55,23 +55,10 @@ pub(crate) struct DeployArguments {
     /// The function's name [default: as the file or repository is named]
     #[arg(long, requires = "source")]
     name: Option<String>,
-    /// The function's namespace
-    #[arg(long, short, default_value = "")]
-    namespace: String,
     #[command(flatten)]
     pub(crate) client: ClientArguments,
-    /// An environment variable of the function; may be repeated
-    #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
-    env: Vec<(String, String)>,
-    /// A label, such as com.openfaas.scale.min=1; may be repeated
-    #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
-    label: Vec<(String, String)>,
-    /// An annotation, such as dev.fawn.egress=none; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    annotation: Vec<(String, String)>,
-    /// A secret of the function's namespace that it may read below /var/openfaas/secrets; may be repeated
-    #[arg(long, value_name = "NAME")]
-    secret: Vec<String>,
+    #[command(flatten)]
+    pub(crate) added: AddedArguments,
     /// The most memory that one instance may use, such as 64Mi
     #[arg(long, value_name = "QUANTITY", requires = "source")]
     memory: Option<String>,
@@ -87,6 +74,26 @@ pub(crate) struct DeployArguments {
     /// Print one JSON object instead of words; of a stack file, a list of them
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What the command line adds to whatever is deployed.
+#[derive(Debug, Args)]
+pub(crate) struct AddedArguments {
+    /// The function's namespace
+    #[arg(long, short, default_value = "")]
+    namespace: String,
+    /// An environment variable of the function; may be repeated
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// A label, such as com.openfaas.scale.min=1; may be repeated
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
+    label: Vec<(String, String)>,
+    /// An annotation, such as dev.fawn.egress=none; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    annotation: Vec<(String, String)>,
+    /// A secret of the function's namespace that it may read below /var/openfaas/secrets; may be repeated
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
 }
 
 pub(crate) async fn run(arguments: DeployArguments) -> Result<()> {
@@ -116,11 +123,11 @@ async fn deploy_one(arguments: &DeployArguments, source: &str) -> Result<()> {
     }
     let deployment = roll_out(&gateway, &spec, arguments.timeout, &|stage| spinner.say(stage)).await?;
     drop(spinner);
-    report(arguments, &function, &spec, deployment, &gateway.function_url(&function))
+    report(arguments.json, &function, &spec, deployment, &gateway.function_url(&function))
 }
 
-impl DeployArguments {
-    /// What the command line adds to functions of a stack file.
+impl AddedArguments {
+    /// The same, by name.
     pub(crate) fn additions(&self) -> Additions {
         Additions {
             namespace: self.namespace.clone(),
@@ -130,7 +137,9 @@ impl DeployArguments {
             secrets: self.secret.clone(),
         }
     }
+}
 
+impl DeployArguments {
     fn spec(&self, source: &str) -> Result<FunctionSpec> {
         let is_file = module_file::is_file(source);
         let service = match &self.name {
@@ -138,15 +147,16 @@ impl DeployArguments {
             None if is_file => module_file::function_name(Path::new(source))?.name().to_owned(),
             None => repository_name(source)?,
         };
+        let Additions { namespace, env, labels, annotations, secrets } = self.added.additions();
         let spec = FunctionSpec {
             service,
             image: source.to_owned(),
-            namespace: self.namespace.clone(),
+            namespace,
             env_process: self.fprocess.clone().unwrap_or_default(),
-            env_vars: map(&self.env),
-            labels: map(&self.label),
-            annotations: map(&self.annotation),
-            secrets: self.secret.clone(),
+            env_vars: env,
+            labels,
+            annotations,
+            secrets,
             limits: self
                 .memory
                 .as_ref()
@@ -179,15 +189,16 @@ fn repository_name(reference: &str) -> Result<String> {
         .to_owned())
 }
 
-fn report(
-    arguments: &DeployArguments,
+/// Says that a function serves, and how to call it.
+pub(crate) fn report(
+    as_json_object: bool,
     function: &FunctionName,
     spec: &FunctionSpec,
     deployment: Option<Deployment>,
     url: &str,
 ) -> Result<()> {
     let mut stdout = io::stdout();
-    if arguments.json {
+    if as_json_object {
         return Ok(writeln!(stdout, "{}", as_json(function, spec, deployment.as_ref(), url))?);
     }
     let kind = deployment.map(|deployment| deployment.kind).filter(|kind| !kind.is_empty());
@@ -284,7 +295,7 @@ mod tests {
         }
         let line =
             ["deploy", "-f", "stack.yml", "-n", "dev", "-e", "A=b", "--secret", "s", "--envsubst=false"];
-        let additions = Line::try_parse_from(line).unwrap().arguments.additions();
+        let additions = Line::try_parse_from(line).unwrap().arguments.added.additions();
         assert_eq!(
             (&*additions.namespace, &*additions.env["A"], &*additions.secrets),
             ("dev", "b", &["s".to_owned()][..])

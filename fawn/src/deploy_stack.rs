@@ -52,7 +52,7 @@ async fn deploy_all(
 ) -> Result<(Vec<Value>, usize)> {
     let project = build::project()?;
     let gateway = arguments.client.gateway(stack.gateway.as_deref())?;
-    let additions = arguments.additions();
+    let additions = arguments.added.additions();
     let (mut list, mut failed) = (Vec::new(), 0);
     for (name, built) in builds(arguments, &project, stack, lines).await {
         let function = stack.functions.get(&name).context("what was built is of the stack")?;

@@ -81,6 +81,7 @@ async fn serve(config: &GatewayConfig, shutdown: CancellationToken) -> Result<()
         logs_server: config.logs_server.clone(),
         // It keeps nothing on disk.
         later: None,
+        store: config.store.clone(),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(provider), &Registry::new())?;
     let (address, metrics_address) = (listeners.address, listeners.metrics_address);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use gateway_server::FunctionStore;
 use runtime_api::DEFAULT_NAMESPACE;
 use runtime_http::ProviderUrl;
 use runtime_process::ServeConfig;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use crate::{
     config::{Environment, duration, logs_server, read_file, truth},
     serve_settings::{Role, ServeOptions, ServeSettings, openfaas_truth},
+    store_folder,
     usage::Mistakes,
 };
 
@@ -44,6 +46,9 @@ pub(crate) struct GatewaySettings {
     /// A server that logs are read from, in place of the provider (GET /system/logs)
     #[arg(long, env = "FAWN_LOGS_PROVIDER_URL", value_name = "URL")]
     logs_provider_url: Option<String>,
+    /// A function store to offer: a folder with functions.json. Its images are for the nodes: give them the same --store
+    #[arg(long, env = "FAWN_STORE", value_name = "FOLDER")]
+    store: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
     serve: ServeSettings,
@@ -61,6 +66,7 @@ pub(crate) struct GatewayConfig {
     pub(crate) scale_from_zero: bool,
     pub(crate) max_idle_connections: usize,
     pub(crate) logs_server: Option<String>,
+    pub(crate) store: Option<FunctionStore>,
 }
 
 impl GatewayConfig {
@@ -88,6 +94,7 @@ impl GatewaySettings {
             scale_from_zero: self.scale_from_zero.or(file.scale_from_zero),
             max_idle_connections: self.max_idle_connections.or(file.max_idle_connections),
             logs_provider_url: self.logs_provider_url.or(file.logs_provider_url),
+            store: self.store.or(file.store),
             serve: self.serve.or(file.serve),
         }
     }
@@ -110,6 +117,7 @@ impl GatewaySettings {
         let wakes = self.scale_from_zero.or_else(|| openfaas_truth("scale_from_zero", environment, mistakes));
         let max_idle_connections =
             self.max_idle_connections.or_else(|| max_idle_connections(environment, mistakes));
+        let store = self.store.and_then(|folder| store_folder::open(&folder, mistakes));
         let serve = self.serve.check(Role::GATEWAY, environment, mistakes);
         Some(GatewayConfig {
             serve,
@@ -121,6 +129,7 @@ impl GatewaySettings {
             scale_from_zero: wakes.unwrap_or(true),
             max_idle_connections: max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
             logs_server,
+            store,
         })
     }
 }

@@ -32,6 +32,8 @@ mod serve_settings;
 mod serving;
 mod shrinkwrap;
 mod stack;
+mod store;
+mod store_folder;
 mod templates;
 mod terminal;
 mod up;

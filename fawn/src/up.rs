@@ -37,6 +37,7 @@ use crate::{
   fawn up                                         a first function on http://127.0.0.1:8080
   fawn up hello.wasm api.wasm                     two functions of yours
   fawn up --listen 0.0.0.0:8080 --egress none     for other machines; functions may not connect anywhere
+  fawn up --store pack                            offer the functions of a packed store: `fawn store list`
   fawn up --config /etc/fawn.toml                 with settings such as: listen = \"0.0.0.0:8080\"
 
 When it serves, it prints one line on standard output: fawn ready gateway=URL metrics=URL
@@ -86,6 +87,7 @@ async fn up(config: &Config, files: &[PathBuf], shutdown: CancellationToken) -> 
         scale_from_zero: None,
         logs_server: config.logs_server.clone(),
         later: Some(later.clone()),
+        store: config.store.clone(),
     };
     let gateway = Gateway::new(gateway_config, Arc::new(node.clone()), &numbers)?;
     let (gateway_address, metrics_address) = (listeners.address, listeners.metrics_address);

@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::ServiceExt;
 
 use crate::{
-    CallBody, MetricsEndpoint, ScaleFromZero,
+    CallBody, FunctionStore, MetricsEndpoint, ScaleFromZero,
     activator::Activator,
     async_functions,
     async_functions::{Asynchronous, KnownBy, Later},
@@ -54,6 +54,8 @@ pub struct Config {
     pub logs_server: Option<String>,
     /// Where asynchronous calls are kept; without, there are none.
     pub later: Option<Later>,
+    /// What can be deployed from here, for everybody to read.
+    pub store: Option<FunctionStore>,
 }
 
 /// The `OpenFaaS` gateway in front of a provider.
@@ -111,7 +113,7 @@ impl Gateway {
             gate: Gate::new(config.basic_auth.as_ref(), registry)?,
             later: config.later.map(asynchronous).transpose()?,
             served_by,
-            open: backend.open_routes(),
+            open: backend.open_routes(config.store),
             protected,
         })))
     }

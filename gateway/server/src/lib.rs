@@ -25,6 +25,8 @@ mod scale_policy;
 mod shares;
 mod signing;
 mod spool;
+mod store;
+mod store_list;
 mod uploads;
 mod worker;
 
@@ -36,4 +38,6 @@ pub use invoke::CallBody;
 pub use metrics_endpoint::MetricsEndpoint;
 pub use runtime_http::Credentials;
 pub use signing::SigningSecrets;
+pub use store::FunctionStore;
+pub use store_list::{StoreFunction, StoreList};
 pub use worker::Worker;

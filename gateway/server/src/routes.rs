@@ -17,10 +17,11 @@ use tower::ServiceExt;
 use tracing::warn;
 
 use crate::{
+    FunctionStore,
     alert::Alerts,
     logs::{LogsServer, logs},
     metrics::Metrics,
-    openapi,
+    openapi, store,
 };
 
 /// What the routes need that are the gateway's own, in place of the provider's or before them.
@@ -61,7 +62,8 @@ impl Backend {
     }
 
     /// For everybody.
-    pub(crate) fn open_routes(&self) -> Router {
+    pub(crate) fn open_routes(&self, store: Option<FunctionStore>) -> Router {
+        let of_store = Router::new().route("/store/functions.json", get(store::list)).with_state(store);
         health_routes(Arc::clone(&self.provider))
             .layer(middleware::from_fn_with_state(self.shutdown.clone(), while_serving))
             .route(
@@ -69,6 +71,7 @@ impl Backend {
                 get(async || "Fawn: functions are at /function/NAME, the OpenFaaS API is at /system, told by /openapi.json\n"),
             )
             .route("/openapi.json", get(openapi::document))
+            .merge(of_store)
             .fallback(async || Failure::from(no_route()))
             .layer(middleware::from_fn(answer_failures))
     }

@@ -43,21 +43,31 @@ impl Edge {
         later: Option<Later>,
         beside: impl FnOnce(&Gateway, &Registry) -> T,
     ) -> (Self, T) {
+        let configure = |config: Config| Config { basic_auth, logs_server, later, ..config };
+        Self::start_configured(configure, beside)
+    }
+
+    /// With whatever `configure` makes of a plain configuration.
+    pub(crate) fn start_configured<T>(
+        configure: impl FnOnce(Config) -> Config,
+        beside: impl FnOnce(&Gateway, &Registry) -> T,
+    ) -> (Self, T) {
         // What talks TLS wants one to be chosen, and programs choose it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let provider = FakeProvider::new();
         let version = VersionInfo { sha: "abc123".into(), release: "0.1.0".into() };
         let ending = CancellationToken::new();
         let control = tokio::runtime::Handle::current();
-        let config = Config {
-            basic_auth,
+        let config = configure(Config {
+            basic_auth: None,
             version,
             shutdown: ending.clone(),
             control,
             scale_from_zero: None,
-            logs_server,
-            later,
-        };
+            logs_server: None,
+            later: None,
+            store: None,
+        });
         let registry = Registry::new();
         let gateway = Gateway::new(config, provider.clone(), &registry).unwrap();
         let made = beside(&gateway, &registry);

@@ -9,4 +9,5 @@ mod edge;
 mod logs;
 mod metrics;
 mod openapi;
+mod store;
 mod streams;
