@@ -60,6 +60,22 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
 }
 
 #[test]
+fn a_store_s_images_come_first_and_its_list_is_the_gateway_s() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("images")).unwrap();
+    fs::write(folder.path().join("images/index.json"), "{}").unwrap();
+    let flags = ["--store", folder.path().to_str().unwrap(), "--image-dir=/tmp"];
+    let node = load_for(Role::NODE, &flags, None, &[]).unwrap();
+    assert!(node.store.is_none(), "a node needs no list");
+    assert_eq!(node.registries.image_dirs, [folder.path(), Path::new("/tmp")]);
+    assert!(load(&flags, None, &[]).unwrap_err().contains("functions.json: there is no such file"));
+    fs::write(folder.path().join("functions.json"), r#"{"functions":[]}"#).unwrap();
+    let gateway = load(&flags, None, &[]).unwrap();
+    assert!(gateway.store.is_some());
+    assert_eq!(gateway.registries.image_dirs, node.registries.image_dirs);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let file = "lisssten = \"x\"\negress = \"10.0.0.1/8\"\nmemory-budget = \"lots\"\ncode-memory = \"0\"\ncode-idle = \"0s\"";
     let flags = [
@@ -68,6 +84,7 @@ fn all_mistakes_are_told_at_once() {
         "--registry-mirror=docker.io",
         "--log-format=xml",
         "--image-dir=/nowhere",
+        "--store=/no/store",
         "--log-bytes-per-function=1Ki",
         "--log-bytes=1",
         "--logs-provider-url=ftp://user:canary@x",
@@ -85,6 +102,8 @@ fn all_mistakes_are_told_at_once() {
         "skip-tls-verify \"https://x/\"",
         "registry-mirror",
         "image-dir: there is no folder /nowhere",
+        "store: /no/store/functions.json",
+        "store: /no/store/images is no OCI image layout",
         "log-format",
         "log-bytes-per-function is too little",
         "log-bytes, 1 bytes",

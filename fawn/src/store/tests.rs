@@ -147,7 +147,6 @@ async fn a_list_is_read_within_bounds_and_errors_are_told() {
         ("200 OK", &long[..], "longer than 1048576 bytes"),
         ("200 OK", b"<html>", "has no list of a store"),
         ("404 Not Found", b"no store\x1b[2J here\n", "404 Not Found: no store [2J here"),
-        ("302 Found\r\nLocation: https://other.example/\x1bx", b"", "302"),
         (
             "301 Moved Permanently\r\nLocation: https://other.example/f",
             b"",
@@ -155,7 +154,7 @@ async fn a_list_is_read_within_bounds_and_errors_are_told() {
         ),
     ] {
         let error = fetched(head, body).await.unwrap_err();
-        assert!(error.contains(expected) || head.contains('\u{1b}'), "{error}");
+        assert!(error.contains(expected), "{error}");
         assert!(!error.contains('\u{1b}'), "{error:?}");
     }
 }

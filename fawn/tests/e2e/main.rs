@@ -50,6 +50,7 @@ mod registry;
 mod secrets;
 mod soak;
 mod start;
+mod store;
 mod streaming;
 mod templates;
 mod token_server;
