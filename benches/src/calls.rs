@@ -75,6 +75,7 @@ pub(crate) fn make(kind: Kind, count: u32, valgrind: Option<PathBuf>) -> Result<
             scale_from_zero: None,
             logs_server: None,
             later: None,
+            store: None,
         };
         let gateway = Gateway::new(config, Arc::new(node), &prometheus::Registry::new())?;
         let (mut client, server) = tokio::io::duplex(64 << 10);

@@ -313,6 +313,18 @@ pub(crate) fn http_client(base: &Url) -> Result<Client> {
     builder.build().context("no HTTPS client can be made")
 }
 
+/// The first bytes of an answer's body that says what went wrong: as many as there are, since the status is what matters.
+pub(crate) async fn beginning(answer: &mut Response, most: usize) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = answer.chunk().await {
+        body.extend(piece.iter().take(most - body.len()));
+        if body.len() == most {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&body).into_owned()
+}
+
 /// The form of `Date` that servers send is one of RFC 2822's (RFC 9110 §5.6.7).
 fn http_date(text: &str) -> Option<Timestamp> {
     Some(rfc2822::parse(text).ok()?.timestamp())

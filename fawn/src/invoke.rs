@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::io::ReaderStream;
 
 use crate::{
-    client::ClientArguments,
+    client::{ClientArguments, beginning},
     deploy::{pair, time},
     terminal::printable,
     usage::Mistakes,
@@ -117,15 +117,7 @@ async fn reason(function: &FunctionName, mut answer: Response) -> anyhow::Error 
     let status = answer.status();
     let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok());
     let code = code.map(|code| format!(" ({})", printable(code))).unwrap_or_default();
-    let mut body = Vec::new();
-    // As much of it as there is: the status is what matters.
-    while let Ok(Some(piece)) = answer.chunk().await {
-        body.extend(piece.iter().take(MAX_REASON_BYTES - body.len()));
-        if body.len() == MAX_REASON_BYTES {
-            break;
-        }
-    }
-    let text = String::from_utf8_lossy(&body);
+    let text = beginning(&mut answer, MAX_REASON_BYTES).await;
     let lines: Vec<_> = text.trim_end().lines().map(printable).collect();
     let said = if lines.is_empty() { "it says nothing else".into() } else { lines.join("\n") };
     anyhow::anyhow!("{} answered {status}{code}: {said}", function.name())

@@ -11,7 +11,7 @@ use runtime_api::{FunctionSpec, nearest};
 use serde_json::json;
 
 use crate::{
-    client::{ClientArguments, http_client, parse_gateway},
+    client::{ClientArguments, beginning, http_client, parse_gateway},
     config::Environment,
     deploy::{AddedArguments, report, time},
     progress::Spinner,
@@ -153,12 +153,8 @@ async fn fetch(url: &Url) -> Result<StoreList> {
         bail!("the store's list is not at {url}, which refers to {target}: give the right one with --url");
     }
     if !status.is_success() {
-        // As much of it as there is: the status is what matters.
-        let said = body(&mut answer, MAX_REASON_BYTES).await.unwrap_or_default();
-        bail!(
-            "there is no list of a store at {url}: {status}: {}",
-            printable(String::from_utf8_lossy(&said).trim())
-        );
+        let said = beginning(&mut answer, MAX_REASON_BYTES).await;
+        bail!("there is no list of a store at {url}: {status}: {}", printable(said.trim()));
     }
     let bytes =
         body(&mut answer, StoreList::MAX_BYTES).await.with_context(|| format!("the list at {url}"))?;
@@ -221,13 +217,11 @@ fn table(list: &StoreList) -> String {
         .into_iter()
         .chain(list.functions.iter().map(row))
         .collect();
-    let width = |texts: &mut dyn Iterator<Item = &String>| {
-        texts.map(|text| text.chars().count()).max().unwrap_or_default().min(MAX_COLUMN)
+    let width = |column: fn(&[String; 3]) -> &String| {
+        let widths = rows.iter().map(column).map(|text| text.chars().count());
+        widths.max().unwrap_or_default().min(MAX_COLUMN)
     };
-    let (first, second) = (
-        width(&mut rows.iter().map(|[name, ..]| name)),
-        width(&mut rows.iter().map(|[_, author, _]| author)),
-    );
+    let (first, second) = (width(|[name, ..]| name), width(|[_, author, _]| author));
     rows.iter().map(|[name, author, about]| format!("{name:first$}  {author:second$}  {about}\n")).collect()
 }
 

@@ -146,6 +146,7 @@ async fn a_list_is_read_within_bounds_and_errors_are_told() {
     for (head, body, expected) in [
         ("200 OK", &long[..], "longer than 1048576 bytes"),
         ("200 OK", b"<html>", "has no list of a store"),
+        ("500 Oops", &long[..], "500 Internal Server Error: {\"version\""),
         ("404 Not Found", b"no store\x1b[2J here\n", "404 Not Found: no store [2J here"),
         (
             "301 Moved Permanently\r\nLocation: https://other.example/f",
