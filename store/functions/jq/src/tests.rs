@@ -54,7 +54,7 @@ fn says_where_a_filter_is_wrong() {
         (". + $x", "there is no variable $x, at line 1, column 5"),
         ("include \"a\"; .", "at line 1, column 10"),
         (".a.b", "the filter fails: cannot index"),
-        ("error(\"no\")", "the filter fails: no"),
+        ("error(\"no\")", "the filter fails: \"no\""),
         ("\"no\" | halt_error", "the filter halts with the code 5"),
         ("env", "there is no filter env/0"),
     ] {
