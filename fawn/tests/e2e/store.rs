@@ -101,7 +101,7 @@ async fn functions_of_a_store_are_listed_deployed_and_called() {
     assert_eq!((&labels["from"], &labels["team"]), (&json!("store"), &json!("x")));
     edge.fawn(&["store", "deploy", "echo"]).await.succeeds();
     assert_eq!(edge.call("echo", "some text").await.ok(), "some text");
-    let unknown = edge.fawn(&["store", "deploy", "ehco"]).await;
+    let unknown = edge.fawn(&["store", "deploy", "ecco"]).await;
     assert!(unknown.code == Some(2) && unknown.stderr.contains("echo may be meant"), "{}", unknown.stderr);
 
     // The list is what is in the folder now, and so are the images.
