@@ -208,6 +208,12 @@ async fn the_sdk_for_rust_keeps_its_word() {
     let wrong = call("/json", r#"{"name": 1}"#).await;
     assert!(wrong.status == 400 && wrong.text().contains("expected a string at line 1 column 10"), "{wrong}");
 
+    let nested =
+        |depth: usize| format!(r#"{{"name": "Ada", "more": {}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert_eq!(call("/json", &nested(120)).await.ok(), r#"{"greeting":"Hello, Ada!"}"#);
+    let too_deep = call("/json", &nested(100_000)).await;
+    assert!(too_deep.status == 400 && too_deep.text().contains("recursion limit"), "{too_deep}");
+
     assert_eq!(call("/secret", "token").await.ok(), "7 letters");
     assert_eq!(call("/secret", "other").await.status, 500);
     assert_eq!(call("/call", "hello").await.ok(), "Hello! You said: from a function\n");
