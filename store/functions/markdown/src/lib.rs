@@ -1,5 +1,5 @@
-//! Markdown, as GitHub writes it, to HTML that is safe to show: raw HTML is shown as the text that it is, and links that
-//! would run something lead nowhere.
+//! Markdown, as GitHub writes it, to HTML that is safe to show: raw HTML is shown as the text that it is, and links
+//! that would run something lead nowhere.
 
 use comrak::{Options, markdown_to_html};
 use fawn::{Error, Request, Response, Result, http::header};
