@@ -51,6 +51,8 @@ fn lines(count: u32) -> impl Stream<Item = Result<String, Box<dyn Error + Send +
 #[derive(Deserialize)]
 struct Person {
     name: String,
+    #[serde(default)]
+    friends: Vec<Person>,
 }
 
 #[derive(Serialize)]
@@ -58,6 +60,7 @@ struct Greeting {
     greeting: String,
 }
 
-fn greet(Json(Person { name }): Json<Person>) -> Json<Greeting> {
-    Json(Greeting { greeting: format!("Hello, {name}!") })
+fn greet(Json(Person { name, friends }): Json<Person>) -> Json<Greeting> {
+    let more = if friends.is_empty() { "" } else { " and friends" };
+    Json(Greeting { greeting: format!("Hello, {name}{more}!") })
 }
