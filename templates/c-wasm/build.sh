@@ -6,9 +6,9 @@ cd "$(dirname "$0")"
 
 fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 if [ -n "${WASI_SDK_PATH:-}" ]; then
-  cc=$WASI_SDK_PATH/bin/clang
+  set -- "$WASI_SDK_PATH/bin/clang"
 elif command -v zig >/dev/null; then
-  cc="zig cc -target wasm32-wasi"
+  set -- zig cc -target wasm32-wasi
 else
   fail "zig is missing: install it as https://ziglang.org/learn/getting-started says," \
     "or install the WASI SDK, and name it in WASI_SDK_PATH"
@@ -20,4 +20,4 @@ sources=$(find function -name '*.c' ! -name '*_test.c')
 [ -f function/main.c ] || sources="$sources main.c"
 # Files' names have no spaces here. Asserts stay. With a stack as small as the WASI SDK makes it, what a call touches
 # lies together, and stays in memory for the next one.
-$cc -Os -UNDEBUG -s -Wall -I. -Ifunction "-Wl,-z,stack-size=${STACK_BYTES:-65536}" $sources -o function.wasm
+"$@" -Os -UNDEBUG -s -Wall -I. -Ifunction "-Wl,-z,stack-size=${STACK_BYTES:-65536}" $sources -o function.wasm

@@ -7,12 +7,18 @@ cd "$(dirname "$0")"
 fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 command -v go >/dev/null || fail "go is missing: install Go as https://go.dev/doc/install says"
 rm -rf build function.wasm && mkdir build
-[ -f function/go.mod ] || (cd function && go mod init handler/function)
-
 # Flags for the machine's own programs mean nothing to WebAssembly.
-unset GOFLAGS GOEXPERIMENT
+unset GOFLAGS GOEXPERIMENT GOWORK
+[ -f function/go.mod ] || (cd function && go mod init handler/function)
+# For whatever Go the function wants.
+rm -f go.work go.work.sum && go work init . ./function
 export GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0
-compile() { go build -trimpath -buildvcs=false -ldflags='-s -w' "$@" .; }
+compile() {
+  said=$(go build -trimpath -buildvcs=false -ldflags='-s -w' "$@" . 2>&1) && return
+  # This folder is a copy, and what `go get` did here would be gone with the next build.
+  printf '%s\n' "$said" | sed "s#cd $PWD/function#cd to the folder of handler.go, which this one is a copy of#" >&2
+  return 1
+}
 
 # Nothing for what does not parse, which the compiler tells about.
 case $(go doc handler/function.Handle 2>/dev/null) in

@@ -12,8 +12,12 @@ std=$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2)
 # Flags for the machine's own processor mean nothing to WebAssembly.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 rm -f function.wasm
+# All functions' crates have one name: in one target folder, builds at the same time would take each other's component.
+target=$PWD/function/target
+[ -z "${CARGO_TARGET_DIR:-}" ] || target=$CARGO_TARGET_DIR/function-$(printf %s "$PWD" | cksum | cut -d ' ' -f 1)
 # What is wrong with the code goes to the terminal, with lines of src/lib.rs, and where the component is comes as JSON.
-built=$(cd function && cargo build --release --target wasm32-wasip2 --message-format json-render-diagnostics)
-component=$(echo "$built" | sed -n 's/.*"filenames":\["\([^"]*\.wasm\)".*/\1/p' | tail -n 1)
+built=$(cd function && cargo build --release --target wasm32-wasip2 --target-dir "$target" \
+  --message-format json-render-diagnostics)
+component=$(printf '%s\n' "$built" | sed -n 's/.*"filenames":\[[^]]*"\([^"]*\.wasm\)".*/\1/p' | tail -n 1)
 [ -n "$component" ] || fail 'no component was built: function/Cargo.toml needs [lib] with crate-type = ["cdylib"]'
 cp "$component" function.wasm

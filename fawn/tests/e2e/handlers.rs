@@ -51,6 +51,11 @@ async fn handles_requests(
     });
     assert_eq!(answer.json(), wanted);
 
+    let slashes = Reply::to(request("//a//b?name=c")).await.json();
+    assert_eq!((&slashes["path"], &slashes["name"]), (&json!("//a//b"), &json!("c")));
+    let head = Reply::to(edge.request(Method::HEAD, "/function/full/random")).await;
+    assert_eq!((head.status, head.text().as_str()), (200, ""));
+
     let megabytes = "0123456789abcdef".repeat(3 << 16);
     assert!(Reply::to(request("/echo").body(megabytes.clone())).await.ok() == megabytes);
     assert_eq!(Reply::to(request("/secret")).await.ok(), "7 letters");
@@ -100,6 +105,16 @@ async fn a_handler_in_typescript_has_the_whole_request() {
 async fn a_handler_in_go_has_the_whole_request() {
     let place = |line| format!("function/handler.go:{line} ");
     let edge = handles_requests(&GO, include_str!("../guests/handlers/request.go"), "/a b", place).await;
+    // As net/http does, and not as the request says.
+    let answer =
+        Reply::to(edge.request(Method::POST, "/function/full/").header("Content-Type", "text/html")).await;
+    assert_eq!(
+        (answer.status, &answer.headers["content-type"]),
+        (201, &"text/plain; charset=utf-8".parse().unwrap())
+    );
+    assert_eq!(edge.call("full/a%zz", "").await.status, 400);
+    let head = Reply::to(edge.request(Method::HEAD, "/function/full/head")).await;
+    assert_eq!((head.status, &head.headers["content-length"]), (200, &"5".parse().unwrap()));
     // What the host hands over is not mixed up where goroutines take turns.
     let answer = edge.call("full/goroutines", "a".repeat(3_000_000)).await.ok();
     assert_eq!((answer.lines().count(), answer.lines().last().unwrap()), (1001, "3000000 <nil>"));

@@ -16,6 +16,9 @@ func Handle(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/echo":
 		io.Copy(w, r.Body)
+	case "/head":
+		w.Header().Set("Content-Length", "5")
+		w.WriteHeader(http.StatusOK)
 	case "/fail":
 		var nothing map[string]int
 		nothing["at all"] = 1 // Fails here.
