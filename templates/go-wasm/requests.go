@@ -94,6 +94,10 @@ func (a *answer) begin(piece []byte) {
 	if _, given := a.sent["Content-Type"]; !given && len(piece) > 0 {
 		a.sent.Set("Content-Type", http.DetectContentType(piece))
 	}
+	if a.head || a.status == http.StatusNotModified {
+		// The host would wait for the body that it tells of.
+		a.sent.Del("Content-Length")
+	}
 	a.body = begin(a.out, a.status, a.sent)
 	a.buffer = bufio.NewWriter(a.body)
 }
@@ -117,10 +121,7 @@ func (a *answer) Flush() {
 
 func (a *answer) finish() {
 	a.Flush()
-	// The body that its Content-Length tells of does not come.
-	if !a.head {
-		a.body.finish()
-	}
+	a.body.finish()
 }
 
 // failed reports a panic with its stack. What has not begun to answer, answers 500; what has, breaks off.
