@@ -1,5 +1,7 @@
 // Makes one file of the handler, its packages and what calls it.
-const fs = new URL('fs.js', import.meta.url).pathname;
+import { fileURLToPath } from 'node:url';
+
+const fs = fileURLToPath(new URL('fs.js', import.meta.url));
 
 export default {
   input: 'main.js',
