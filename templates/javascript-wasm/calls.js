@@ -1,4 +1,5 @@
 // The two forms of a handler: the one of OpenFaaS's Node.js templates, and an object with fetch(request).
+import { Bytes } from './bytes.js';
 
 export const failed = () =>
   new Response('Internal Server Error\n', { status: 500, headers: { 'Content-Type': 'text/plain; charset=utf-8' } });
@@ -48,10 +49,17 @@ class Context {
   }
 }
 
-// The answer is what is given to succeed, fail or the callback, else what the handler returns.
+// The answer is what is given to succeed, fail or the callback, else what the handler returns. What goes wrong after
+// that is of no use to the caller, but reported.
 function called(handler, request, report) {
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
+    const thrown = (error) => {
+      report(error);
+      resolve(failed());
+    };
+    let answered = false;
     const context = new Context((error, value) => {
+      answered = true;
       try {
         if (error !== undefined && error !== null) {
           report(error);
@@ -60,7 +68,7 @@ function called(handler, request, report) {
         }
         resolve(response(value, context));
       } catch (unsendable) {
-        reject(unsendable);
+        thrown(unsendable);
       }
     });
     const answer = async () => {
@@ -68,9 +76,9 @@ function called(handler, request, report) {
       if (event instanceof Response) return resolve(event);
       const value = await handler(event, context, context.done);
       // A handler that takes the callback may call it after it has returned.
-      if (handler.length < 3 || value !== undefined) context.succeed(value);
+      if (!answered && (handler.length < 3 || value !== undefined)) context.succeed(value);
     };
-    answer().catch(reject);
+    answer().catch(thrown);
   });
 }
 
@@ -87,7 +95,7 @@ async function eventOf(request) {
   };
 }
 
-// By content type, as the Node.js templates have it; anything else, and all with RAW_BODY=true, is a Uint8Array.
+// By content type, as the Node.js templates have it; anything else, and all with RAW_BODY=true, is Bytes.
 async function bodyOf(request) {
   const type = (request.headers.get('content-type') ?? 'text/plain').split(';')[0].trim().toLowerCase();
   if (process.env.RAW_BODY !== 'true') {
@@ -102,18 +110,31 @@ async function bodyOf(request) {
       }
     }
   }
-  return new Uint8Array(await request.arrayBuffer());
+  return new Bytes(await request.arrayBuffer());
 }
 
 // A name that comes more than once has an array.
 function fields(params) {
-  const names = [...new Set(params.keys())];
-  const value = (name) => (params.getAll(name).length > 1 ? params.getAll(name) : params.get(name));
-  return Object.fromEntries(names.map((name) => [name, value(name)]));
+  const found = new Map();
+  for (const [name, value] of params) {
+    if (found.has(name)) found.get(name).push(value);
+    else found.set(name, [value]);
+  }
+  return Object.fromEntries([...found].map(([name, values]) => [name, values.length > 1 ? values : values[0]]));
+}
+
+// A header whose value is an array comes once for each element, as `Set-Cookie` has to.
+function headersOf(values) {
+  const headers = new Headers();
+  for (const [name, value] of Symbol.iterator in values ? values : Object.entries(values)) {
+    for (const one of Array.isArray(value) ? value : [value]) headers.append(name, one);
+  }
+  return headers;
 }
 
 function response(value, context) {
-  const headers = new Headers(context.headerValues);
+  if (value instanceof Response) return value;
+  const headers = headersOf(context.headerValues);
   let type = 'text/html; charset=utf-8';
   if (value instanceof Uint8Array || value instanceof ArrayBuffer) {
     type = 'application/octet-stream';

@@ -1,10 +1,11 @@
 // Of Node.js's fs, what reads a function's secrets: readFileSync.
 import { getDirectories } from 'wasi:filesystem/preopens@0.2.10';
+import { Bytes } from './bytes.js';
 
 export function readFileSync(path, options) {
   const encoding = typeof options === 'string' ? options : options?.encoding;
   const bytes = read(String(path));
-  return encoding ? new TextDecoder(encoding).decode(bytes) : bytes;
+  return encoding ? bytes.toString(encoding) : bytes;
 }
 
 function read(path) {
@@ -19,7 +20,7 @@ function read(path) {
     }
     const size = Number(file.stat().size);
     const [bytes] = file.read(BigInt(size), 0n);
-    return bytes;
+    return new Bytes(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
   const error = new Error(`ENOENT: no such file or directory, open '${path}'`);
   error.code = 'ENOENT';

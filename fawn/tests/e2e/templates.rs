@@ -220,6 +220,7 @@ fn what_templates_share_is_the_same() {
     };
     for file in [
         "build.sh",
+        "bytes.js",
         "calls.js",
         "Dockerfile",
         "fs.js",

@@ -12,7 +12,7 @@ module.exports = async (event, context) => {
     case '/random':
       return Math.random();
     case '/secret':
-      return `${fs.readFileSync('/var/openfaas/secrets/token', 'utf8').length} letters`;
+      return `${fs.readFileSync('/var/openfaas/secrets/token').toString().length} letters`;
     case '/status':
       return context.status(Number(event.query.status)).succeed();
   }

@@ -16,7 +16,7 @@ export default {
       case '/random':
         return new Response(String(Math.random()));
       case '/secret':
-        return new Response(`${readFileSync('/var/openfaas/secrets/token', 'utf8').length} letters`);
+        return new Response(`${readFileSync('/var/openfaas/secrets/token').toString('utf8').length} letters`);
       case '/status':
         return new Response(null, { status: Number(url.searchParams.get('status')) });
     }
