@@ -3,13 +3,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::ErrorKind,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use runtime_store::write_atomically;
+use rustix::fs::OFlags;
 
 use crate::{templates::Template, usage::Mistakes};
 
@@ -169,8 +171,15 @@ fn lock(project: &Path, folder: &PathBuf, function: &str) -> Result<File> {
         fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         confine(project, folder)?;
     }
-    let lock =
-        File::create(folder.join(LOCK)).with_context(|| format!("{} cannot be written", folder.display()))?;
+    let path = folder.join(LOCK);
+    // What a build left there is neither followed nor waited for.
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(&path)
+        .with_context(|| format!("{} cannot be opened: remove {}", path.display(), folder.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
@@ -181,11 +190,13 @@ fn lock(project: &Path, folder: &PathBuf, function: &str) -> Result<File> {
 }
 
 fn read_record(folder: &Path) -> Result<BTreeSet<PathBuf>> {
-    let text = match fs::read(folder.join(RECORD)) {
+    let (path, unreadable) = (folder.join(RECORD), "the record of copied files cannot be read");
+    let damaged = || format!("{} is damaged: remove {}", path.display(), folder.display());
+    match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        read => read.context("the record of copied files cannot be read")?,
-    };
-    let damaged = || format!("{} is damaged: remove {}", folder.join(RECORD).display(), folder.display());
+        there => ensure!(there.context(unreadable)?.is_file(), damaged()),
+    }
+    let text = fs::read(&path).context(unreadable)?;
     let known: BTreeSet<PathBuf> = serde_json::from_slice(&text).with_context(damaged)?;
     ensure!(
         known.iter().all(|path| path.components().all(|part| matches!(part, Component::Normal(_)))),
@@ -197,12 +208,17 @@ fn read_record(folder: &Path) -> Result<BTreeSet<PathBuf>> {
 fn write_record<'a>(folder: &Path, paths: impl Iterator<Item = &'a Path>) -> Result<()> {
     let known: BTreeSet<&Path> = paths.collect();
     let path = folder.join(RECORD);
-    fs::write(&path, serde_json::to_vec(&known)?)
+    write_atomically(&path, &serde_json::to_vec(&known)?, 0o644)
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Removes a file that was copied, with the folders that it leaves empty; false if it was gone.
 fn remove(folder: &Path, path: &Path) -> Result<bool> {
+    let above: Vec<_> = parents(path).collect();
+    // Behind a link or in place of a folder, it is not what was copied.
+    if !above.iter().all(|parent| folder.join(parent).symlink_metadata().is_ok_and(|there| there.is_dir())) {
+        return Ok(false);
+    }
     let whole = folder.join(path);
     match fs::remove_file(&whole) {
         // What a build put in its place is the build's.
@@ -216,7 +232,6 @@ fn remove(folder: &Path, path: &Path) -> Result<bool> {
         }
         removed => removed.with_context(|| format!("{} cannot be removed", whole.display()))?,
     }
-    let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
     for parent in above {
         // It has other files.
         if fs::remove_dir(folder.join(parent)).is_err() {
@@ -245,10 +260,15 @@ fn update(folder: &Path, path: &Path, source: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// The folders above a file, the nearest first.
+fn parents(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty())
+}
+
 /// Makes the folders above a file, and none through a link.
 fn make_parents(folder: &Path, path: &Path) -> Result<()> {
-    let parents: Vec<_> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
-    for parent in parents.into_iter().rev() {
+    let above: Vec<_> = parents(path).collect();
+    for parent in above.into_iter().rev() {
         let whole = folder.join(parent);
         match whole.symlink_metadata() {
             Ok(there) if there.is_dir() => continue,
@@ -417,6 +437,30 @@ mod tests {
         project.wrap();
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing was written outside");
         assert!(project.built("function/main.t").is_some());
+
+        // What was copied once and is no longer wanted is not removed elsewhere.
+        fs::write(outside.path().join("one.t"), "precious").unwrap();
+        fs::remove_dir_all(project.path("build/f/function/part")).unwrap();
+        symlink(outside.path(), project.path("build/f/function/part")).unwrap();
+        fs::remove_file(project.path("f/part/one.t")).unwrap();
+        project.wrap();
+        let precious = || fs::read_to_string(outside.path().join("one.t")).ok();
+        assert_eq!(precious().as_deref(), Some("precious"), "a file outside was removed");
+
+        // Nor do our own files' names lead anywhere.
+        for (name, expected) in [(LOCK, "cannot be opened"), (RECORD, "is damaged")] {
+            for target in ["one.t", "made"] {
+                let link = project.path("build/f").join(name);
+                fs::remove_file(&link).unwrap();
+                symlink(outside.path().join(target), &link).unwrap();
+                let said = project.refused("f", &[]);
+                assert!(said.contains(expected) && said.contains("remove "), "{said}");
+            }
+            fs::remove_dir_all(project.path("build/f")).unwrap();
+            project.wrap();
+        }
+        assert_eq!(precious().as_deref(), Some("precious"), "a file outside was written");
+        fs::remove_file(outside.path().join("one.t")).unwrap();
 
         fs::remove_dir_all(project.path("build")).unwrap();
         symlink(outside.path(), project.path("build")).unwrap();
