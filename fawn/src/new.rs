@@ -1,11 +1,12 @@
 use std::{
-    env, fs,
+    env,
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use runtime_api::FunctionName;
 use runtime_store::write_atomically;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::{
     build,
     client::{ClientArguments, parse_gateway},
+    config::Environment,
     shrinkwrap, stack,
     templates::{self, Template},
     terminal::printable,
@@ -62,7 +64,10 @@ pub(crate) struct NewArguments {
 pub(crate) fn run(arguments: &NewArguments) -> Result<()> {
     let project = build::project()?;
     let said = match (&arguments.name, &arguments.lang) {
-        (Some(name), Some(language)) => begin(arguments, &project, name, language)?,
+        (Some(name), Some(language)) => {
+            let environment = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+            begin(arguments, &project, name, language, &environment)?
+        }
         _ => list(&project, arguments.json),
     };
     writeln!(io::stdout(), "{said}").context("standard output cannot be written")
@@ -84,11 +89,16 @@ fn list(project: &Path, json: bool) -> String {
     }
 }
 
-fn begin(arguments: &NewArguments, project: &Path, name: &str, language: &str) -> Result<String> {
+fn begin(
+    arguments: &NewArguments,
+    project: &Path,
+    name: &str,
+    language: &str,
+    environment: Environment<'_>,
+) -> Result<String> {
     FunctionName::new(name, "").map_err(|error| Mistakes::from(error.to_string()))?;
     let handler = handler_folder(arguments.handler.as_deref().unwrap_or(Path::new(name)))?;
     let file = stack_file(arguments.append.as_deref(), project)?;
-    let environment = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let prefix = arguments.prefix.clone().or_else(|| environment("OPENFAAS_PREFIX"));
     let prefix = prefix.map(|prefix| format!("{}/", prefix.trim().trim_end_matches('/'))).unwrap_or_default();
     let entry = stack::Entry {
@@ -97,12 +107,15 @@ fn begin(arguments: &NewArguments, project: &Path, name: &str, language: &str) -
         handler: &format!("./{}", handler.display()),
         image: &format!("{prefix}{name}:latest"),
     };
+    // One that is there keeps its place if this is a link.
     let path = project.join(&file);
+    let path = path.canonicalize().unwrap_or(path);
+    let _lock = lock(path.parent().unwrap_or(project))?;
     let text = match path.exists() {
         true => entry.append_to(&file, &stack::read(&path)?)?,
         false => {
             // Checked, since nobody looks for a password there.
-            let gateway = parse_gateway(&arguments.client.address(None, &environment))?;
+            let gateway = parse_gateway(&arguments.client.address(None, environment))?;
             entry.as_stack(&file, gateway.as_str().trim_end_matches('/'))?
         }
     };
@@ -116,14 +129,35 @@ fn begin(arguments: &NewArguments, project: &Path, name: &str, language: &str) -
     }
     let template = Template::find(project, language)?;
     copy_sample(project, &template, &target)?;
-    // One that is there keeps its mode, and its place if this is a link.
-    let path = path.canonicalize().unwrap_or(path);
-    let mode = path.metadata().map_or(0o644, |there| there.permissions().mode() & 0o777);
-    write_atomically(&path, text.as_bytes(), mode).with_context(|| {
+    replace(&path, &text).with_context(|| {
         format!("{} cannot be written, and {} was made", file.display(), handler.display())
     })?;
-    ignore(project)?;
+    if let Err(error) = ignore(project) {
+        // The function is there. Where standard error is closed, nobody wants to know.
+        let names = IGNORED.join(" and ");
+        let _ = writeln!(io::stderr(), "{error:#}: have version control ignore {names} yourself");
+    }
     Ok(welcome(name, &handler, &file, &template))
+}
+
+/// Has a stack file's folder for this process alone, so that no entry is lost between reading and writing.
+fn lock(folder: &Path) -> Result<File> {
+    let lock = File::open(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `fawn new` adds to {}: wait until it is done", folder.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", folder.display()))
+        }
+    }
+}
+
+/// Writes a file whole; one that is there keeps its mode.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mode = path.metadata().map_or(0o644, |there| there.permissions().mode() & 0o777);
+    write_atomically(path, text.as_bytes(), mode)
 }
 
 fn welcome(name: &str, handler: &Path, file: &Path, template: &Template) -> String {
@@ -232,7 +266,8 @@ fn ignore(project: &Path) -> Result<()> {
     for name in missing {
         text += &format!("{name}/\n");
     }
-    fs::write(path, text).context(".gitignore cannot be written")
+    // A link keeps its place.
+    replace(&path.canonicalize().unwrap_or(path), &text).context(".gitignore cannot be written")
 }
 
 #[cfg(test)]
@@ -259,7 +294,7 @@ mod tests {
     fn run_in(project: &Path, line: &[&str]) -> Result<String> {
         let arguments = Line::try_parse_from(["new"].iter().chain(line))?.arguments;
         let (name, language) = (arguments.name.as_deref().unwrap(), arguments.lang.as_deref().unwrap());
-        begin(&arguments, project, name, language)
+        begin(&arguments, project, name, language, &|_| None)
     }
 
     #[test]
@@ -317,6 +352,51 @@ mod tests {
                 .contains("has a function one already")
         );
         assert!(!project.path().join("other").exists());
+    }
+
+    #[test]
+    fn what_the_command_line_leaves_open_is_in_the_environment() {
+        let project = project();
+        let arguments = Line::try_parse_from(["new", "one", "--lang", "tea-wasm"]).unwrap().arguments;
+        let variables = |name: &str| match name {
+            "OPENFAAS_PREFIX" => Some("ghcr.io/us/".to_owned()),
+            "OPENFAAS_URL" => Some("http://g:2".to_owned()),
+            _ => None,
+        };
+        begin(&arguments, project.path(), "one", "tea-wasm", &variables).unwrap();
+        let stack = fs::read_to_string(project.path().join("stack.yaml")).unwrap();
+        assert!(
+            stack.contains("image: ghcr.io/us/one:latest") && stack.contains("gateway: http://g:2"),
+            "{stack}"
+        );
+    }
+
+    #[test]
+    fn one_adds_to_a_stack_file_at_a_time() {
+        let project = project();
+        let add = |name| run_in(project.path(), &[name, "--lang", "tea-wasm"]);
+        let held = lock(project.path()).unwrap();
+        assert!(add("one").unwrap_err().to_string().contains("another `fawn new`"));
+        assert!(!project.path().join("one").exists());
+        drop(held);
+        add("one").unwrap();
+        add("two").unwrap();
+    }
+
+    #[test]
+    fn a_list_of_ignored_files_keeps_its_mode_and_its_link_and_is_no_condition() {
+        let project = project();
+        let (list, shared) = (project.path().join(".gitignore"), project.path().join("shared"));
+        fs::write(&shared, "out\n").unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&shared, &list).unwrap();
+        run_in(project.path(), &["one", "--lang", "tea-wasm"]).unwrap();
+        assert!(list.is_symlink());
+        assert_eq!(fs::read_to_string(&shared).unwrap(), "out\nbuild/\ntemplate/\n");
+        assert_eq!(shared.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(&list).unwrap();
+        fs::create_dir(&list).unwrap();
+        run_in(project.path(), &["two", "--lang", "tea-wasm"]).unwrap();
     }
 
     #[test]
