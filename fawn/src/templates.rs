@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use runtime_api::nearest;
 use serde::Deserialize;
 
-use crate::{stack, usage::Mistakes};
+use crate::{shrinkwrap::confine, stack, usage::Mistakes};
 
 /// Where a project keeps its templates (faas-cli).
 pub(crate) const FOLDER: &str = "template";
@@ -174,6 +174,7 @@ fn embedded() -> BTreeSet<&'static str> {
 fn put(files: &[File], project: &Path, language: &str) -> Result<()> {
     let templates = project.join(FOLDER);
     fs::create_dir_all(&templates)?;
+    confine(&project.canonicalize()?, &templates)?;
     let unfinished = tempfile::Builder::new().prefix(".new-").tempdir_in(&templates)?;
     for file in files {
         let Some(path) = file.name.strip_prefix(language).and_then(|rest| rest.strip_prefix('/')) else {
@@ -273,6 +274,14 @@ mod tests {
         std::os::unix::fs::symlink(elsewhere.path().join("template/mine"), link).unwrap();
         let error = Template::find(project.path(), "link").unwrap_err().to_string();
         assert!(error.contains("leads out of the project"), "{error}");
+
+        // Nor is a template of the binary put anywhere else.
+        let project = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), project.path().join(FOLDER)).unwrap();
+        let language = *embedded().first().unwrap();
+        let error = format!("{:#}", Template::find(project.path(), language).unwrap_err());
+        assert!(error.contains("leads out of the project"), "{error}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1, "nothing was made there");
     }
 
     #[test]
