@@ -237,11 +237,12 @@ mod tests {
     #[test]
     fn the_repository_s_templates_are_in_the_binary_and_build() {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates");
-        let folders = fs::read_dir(repository).into_iter().flatten().map(|entry| entry.unwrap());
+        let folders = fs::read_dir(repository).unwrap().map(|entry| entry.unwrap());
         let there: BTreeSet<_> = folders
             .filter(|entry| entry.path().join(SETTINGS_FILE).is_file())
             .map(|entry| entry.file_name().into_string().unwrap())
             .collect();
+        assert!(!there.is_empty());
         assert_eq!(there, embedded().into_iter().map(str::to_owned).collect());
         let project = tempfile::tempdir().unwrap();
         for language in &there {
