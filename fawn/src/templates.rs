@@ -149,8 +149,10 @@ pub(crate) fn languages(project: &Path) -> BTreeSet<String> {
     let mut languages: BTreeSet<String> = embedded().into_iter().map(str::to_owned).collect();
     // A project without templates of its own is as good.
     for entry in fs::read_dir(project.join(FOLDER)).into_iter().flatten().flatten() {
+        // Other names can be no language's, and may steer a terminal.
+        let name = entry.file_name().into_string().ok().filter(|name| check_language(name).is_ok());
         if entry.path().join(SETTINGS_FILE).is_file() {
-            languages.extend(entry.file_name().into_string());
+            languages.extend(name);
         }
     }
     languages
@@ -283,6 +285,18 @@ mod tests {
         let error = format!("{:#}", Template::find(project.path(), language).unwrap_err());
         assert!(error.contains("leads out of the project"), "{error}");
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1, "nothing was made there");
+    }
+
+    #[test]
+    fn a_folder_whose_name_is_no_language_is_not_listed() {
+        let project = with_template("language: Mine\n");
+        let folder = project.path().join(FOLDER);
+        fs::create_dir(folder.join("a\u{1b}[2J")).unwrap();
+        fs::copy(folder.join("mine").join(SETTINGS_FILE), folder.join("a\u{1b}[2J").join(SETTINGS_FILE))
+            .unwrap();
+        let mut expected: BTreeSet<String> = embedded().into_iter().map(str::to_owned).collect();
+        expected.insert("mine".into());
+        assert_eq!(languages(project.path()), expected);
     }
 
     #[test]
