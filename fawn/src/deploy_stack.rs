@@ -19,7 +19,7 @@ use crate::{
     progress::Spinner,
     roll_out::roll_out,
     stack::{Additions, Function, Stack},
-    templates::Template,
+    templates::{self, Template},
     terminal::{Lines, until_interrupted},
     usage::Mistakes,
 };
@@ -131,8 +131,8 @@ impl Deploying<'_> {
             let mistake = format!("functions.{name} has no image, and no `lang` that is built here");
             return Err(Mistakes::from(mistake).into());
         }
-        let process = match function.template() {
-            Some(language) => Template::find(self.project, language)?.settings.fprocess,
+        let process = match function.process_template() {
+            Some(language) => templates::process(self.project, language)?,
             None => None,
         };
         let mut spec = function.spec(name, image, process.as_deref(), self.additions)?;

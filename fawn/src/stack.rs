@@ -261,9 +261,20 @@ impl Function {
 
     /// The template that it is built with, if it is to be built.
     pub(crate) fn template(&self) -> Option<&str> {
-        let lang =
-            self.lang.as_deref().filter(|lang| !lang.is_empty() && !lang.eq_ignore_ascii_case("dockerfile"));
-        lang.filter(|_| self.skip_build != Some(true))
+        self.language().filter(|_| self.skip_build != Some(true))
+    }
+
+    /// The template that says what it is started with, whoever builds it (faas-cli); none if it says so itself.
+    pub(crate) fn process_template(&self) -> Option<&str> {
+        self.language().filter(|_| self.process().is_none())
+    }
+
+    fn language(&self) -> Option<&str> {
+        self.lang.as_deref().filter(|lang| !lang.is_empty() && !lang.eq_ignore_ascii_case("dockerfile"))
+    }
+
+    fn process(&self) -> Option<&str> {
+        self.fprocess.as_deref().filter(|process| !process.is_empty())
     }
 
     /// Its name in the namespace that the command line names, else that of the stack file.
@@ -297,12 +308,11 @@ impl Function {
         secrets.extend(
             additions.secrets.iter().filter(|secret| !secrets.contains(secret)).cloned().collect::<Vec<_>>(),
         );
-        let process = self.fprocess.as_deref().filter(|process| !process.is_empty());
         let spec = FunctionSpec {
             service: name.to_owned(),
             image,
             namespace: full_name.namespace().to_owned(),
-            env_process: process.or(template_process).unwrap_or_default().to_owned(),
+            env_process: self.process().or(template_process).unwrap_or_default().to_owned(),
             env_vars,
             constraints: self.constraints.clone().unwrap_or_default(),
             secrets,

@@ -161,11 +161,20 @@ pub(crate) fn languages(project: &Path) -> BTreeSet<String> {
 /// What a language is called, by its template in the project, else in the binary.
 pub(crate) fn title(project: &Path, language: &str) -> Option<String> {
     let own = read_settings(&project.join(FOLDER).join(language)).ok();
-    let built_in = || {
-        let file = EMBEDDED.iter().find(|file| file.name == format!("{language}/{SETTINGS_FILE}"))?;
-        serde_yaml_ng::from_slice(file.bytes).ok()
-    };
-    own.or_else(built_in)?.language
+    own.or_else(|| embedded_settings(language).ok()?)?.language
+}
+
+/// What a template has its functions started with. Templates that are nowhere, and only name what made an image, have no say.
+pub(crate) fn process(project: &Path, language: &str) -> Result<Option<String>> {
+    if project.join(FOLDER).join(language).exists() {
+        return Ok(Template::find(project, language)?.settings.fprocess);
+    }
+    Ok(embedded_settings(language)?.and_then(|settings| settings.fprocess))
+}
+
+fn embedded_settings(language: &str) -> Result<Option<Settings>> {
+    let file = EMBEDDED.iter().find(|file| file.name == format!("{language}/{SETTINGS_FILE}"));
+    file.map(|file| Ok(serde_yaml_ng::from_slice(file.bytes)?)).transpose()
 }
 
 fn embedded() -> BTreeSet<&'static str> {
@@ -285,6 +294,17 @@ mod tests {
         let error = format!("{:#}", Template::find(project.path(), language).unwrap_err());
         assert!(error.contains("leads out of the project"), "{error}");
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1, "nothing was made there");
+    }
+
+    #[test]
+    fn a_template_says_what_its_functions_are_started_with() {
+        let project = with_template("fprocess: python3 index.py\n");
+        assert_eq!(process(project.path(), "mine").unwrap().as_deref(), Some("python3 index.py"));
+        assert_eq!(process(project.path(), "nowhere").unwrap(), None);
+        for language in embedded() {
+            process(project.path(), language).unwrap();
+            assert!(!project.path().join(FOLDER).join(language).exists(), "{language} was put there");
+        }
     }
 
     #[test]

@@ -103,6 +103,18 @@ fn what_is_built_has_a_template() {
     for none in ["lang: Dockerfile", "lang: ''", "image: a", "lang: go, skip_build: true"] {
         assert_eq!(template(none), None, "{none}");
     }
+    // The command line is the template's also where something else builds the image.
+    for (text, expected) in [
+        ("lang: go", Some("go")),
+        ("lang: go, skip_build: true", Some("go")),
+        ("lang: go, fprocess: ''", Some("go")),
+        ("lang: go, fprocess: ./mine", None),
+        ("lang: dockerfile", None),
+        ("image: a", None),
+    ] {
+        let stack = parse(&format!("functions: {{f: {{{text}}}}}")).unwrap();
+        assert_eq!(stack.functions["f"].process_template(), expected, "{text}");
+    }
 }
 
 #[test]
