@@ -2,7 +2,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -33,7 +33,7 @@ pub(crate) const MODULE: &str = "function.wasm";
 const PACKAGES: &str = "ADDITIONAL_PACKAGE";
 /// Beyond this, a line of a build's output is broken.
 const MAX_LINE_BYTES: usize = 16 << 10;
-/// What a background process of a build may still write once the build has ended is not waited for.
+/// What a process that left the build's group may still write once the build has ended is not waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Build the functions of a stack file, without Docker and without a registry
@@ -275,10 +275,11 @@ fn variables(
 }
 
 /// Runs a program to its end and shows what it says, a line at a time.
-async fn show(command: &mut Command, name: &str, lines: &Lines) -> Result<std::process::ExitStatus> {
+async fn show(command: &mut Command, name: &str, lines: &Lines) -> Result<ExitStatus> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut group = Group(command.spawn().with_context(|| format!("{command:?} cannot be started"))?);
-    let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
+    let child = command.spawn().with_context(|| format!("{command:?} cannot be started"))?;
+    let mut group = Group { id: child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)), child };
+    let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
     let said = async {
         tokio::try_join!(copy_lines(stdout, name, lines), copy_lines(stderr, name, lines)).map(drop)
     };
@@ -286,9 +287,9 @@ async fn show(command: &mut Command, name: &str, lines: &Lines) -> Result<std::p
     tokio::select! {
         said = &mut said => {
             said.context("the build's output cannot be read")?;
-            Ok(group.0.wait().await?)
+            Ok(group.wait().await?)
         }
-        ended = group.0.wait() => {
+        ended = group.wait() => {
             if let Ok(said) = timeout(LAST_WORDS, said).await {
                 said.context("the build's output cannot be read")?;
             }
@@ -297,17 +298,31 @@ async fn show(command: &mut Command, name: &str, lines: &Lines) -> Result<std::p
     }
 }
 
-/// A program with all that it starts, which end with this value.
-struct Group(Child);
+/// A program with all that it starts, which end with it, or else with this value.
+struct Group {
+    child: Child,
+    /// Until it is ended: later, others may have the number.
+    id: Option<Pid>,
+}
+
+impl Group {
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let ended = self.child.wait().await;
+        self.end();
+        ended
+    }
+
+    fn end(&mut self) {
+        if let Some(id) = self.id.take() {
+            // There may be nothing left of it.
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // One that has ended has no number any more.
-        let group = self.0.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        if let Some(group) = group {
-            // It may end at this moment.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.end();
     }
 }
 
@@ -406,6 +421,12 @@ mod tests {
         timeout(Duration::from_secs(60), seen).await.unwrap()
     }
 
+    async fn until_gone(pid: &str) {
+        let stat = Path::new("/proc").join(pid.trim()).join("stat");
+        let is_alive = |stat: &String| !stat.contains(") Z ");
+        until(|| fs::read_to_string(&stat).ok().filter(is_alive).is_none().then_some(())).await;
+    }
+
     #[tokio::test]
     async fn nothing_that_a_build_started_outlives_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -418,18 +439,18 @@ mod tests {
             _ = show(&mut command, "f", &lines) => panic!("it ended"),
             pid = until(|| fs::read_to_string(&pid).ok()) => pid,
         };
-        let stat = Path::new("/proc").join(pid.trim()).join("stat");
-        let is_alive = |stat: &String| !stat.contains(") Z ");
-        until(|| fs::read_to_string(&stat).ok().filter(is_alive).is_none().then_some(())).await;
+        until_gone(&pid).await;
     }
 
     #[tokio::test]
-    async fn a_background_process_does_not_hold_up_the_build() {
-        let lines = Lines::of([]);
-        let mut command = Command::new("sh");
-        command.args(["-c", "sleep 30 & exit 0"]);
-        let began = Instant::now();
-        assert!(show(&mut command, "f", &lines).await.unwrap().success());
-        assert!(began.elapsed() < Duration::from_secs(30));
+    async fn a_background_process_ends_with_the_build() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        for output in ["", "> /dev/null 2>&1"] {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("sleep 1000 {output} & echo $! > {}; exit 0", pid.display())]);
+            assert!(show(&mut command, "f", &Lines::of([])).await.unwrap().success());
+            until_gone(&fs::read_to_string(&pid).unwrap()).await;
+        }
     }
 }
