@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use runtime_oci::DEFAULT_MAX_MODULE_BYTES;
+use runtime_api::Digest;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
@@ -73,6 +74,8 @@ pub(crate) struct BuildSettings {
 pub(crate) struct Built {
     pub(crate) module: PathBuf,
     pub(crate) bytes: usize,
+    /// Of what was looked at. The modules of a large stack together may not fit into memory.
+    digest: Digest,
     /// How it will be called, in words.
     pub(crate) world: &'static str,
     pub(crate) took: Duration,
@@ -222,32 +225,40 @@ pub(crate) async fn compile(
     let status =
         status.with_context(|| format!("{BUILD_SCRIPT} takes more than {:?}", settings.build_timeout))??;
     ensure!(status.success(), "{BUILD_SCRIPT} of template {} ended with {status}", source.template.language);
-    let (bytes, world) = inspect(&module)?;
-    Ok(Built { module, bytes, world, took: began.elapsed() })
+    Ok(Built { took: began.elapsed(), ..inspect(module)? })
 }
 
 /// The module that an earlier build made.
 pub(crate) fn last_built(project: &Path, name: &str) -> Result<Built> {
     let module = project.join(shrinkwrap::FOLDER).join(name).join(MODULE);
-    let (bytes, world) =
-        inspect(&module).context("the last build cannot be deployed: build it with `fawn build`")?;
-    Ok(Built { module, bytes, world, took: Duration::ZERO })
+    inspect(module).context("the last build cannot be deployed: build it with `fawn build`")
 }
 
-/// The module's size and how it would be called; nothing is compiled.
-fn inspect(module: &Path) -> Result<(usize, &'static str)> {
-    let size = module
+/// Looks at a module, without compiling it. How large it may be is the gateway's to say.
+fn inspect(module: PathBuf) -> Result<Built> {
+    let there = module
         .metadata()
-        .with_context(|| format!("there is no {}: {BUILD_SCRIPT} is to make it", module.display()))?
-        .len();
-    ensure!(
-        size <= DEFAULT_MAX_MODULE_BYTES,
-        "{MODULE} has {size} bytes: a gateway takes at most {DEFAULT_MAX_MODULE_BYTES}"
-    );
-    let bytes = fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
+        .with_context(|| format!("there is no {}: {BUILD_SCRIPT} is to make it", module.display()))?;
+    ensure!(there.is_file(), "{} is no file", module.display());
+    let bytes = fs::read(&module).with_context(|| format!("{} cannot be read", module.display()))?;
     let found = runtime_wasm::inspect(&bytes).with_context(|| format!("{MODULE} is no module"))?;
-    let world = found.world().with_context(|| format!("{MODULE} would not run"))?;
-    Ok((bytes.len(), world.describe()))
+    let world = found.world().with_context(|| format!("{MODULE} would not run"))?.describe();
+    let digest = Digest(Sha256::digest(&bytes).into());
+    Ok(Built { module, bytes: bytes.len(), digest, world, took: Duration::ZERO })
+}
+
+impl Built {
+    /// The module as it was looked at.
+    ///
+    /// # Errors
+    /// It cannot be read, or is another by now: the next build may have begun since.
+    pub(crate) fn read(&self) -> Result<Vec<u8>> {
+        let path = self.module.display();
+        let bytes = fs::read(&self.module).with_context(|| format!("{path} cannot be read any more"))?;
+        let digest = Digest(Sha256::digest(&bytes).into());
+        ensure!(digest == self.digest, "{path} was changed since it was built: build and deploy it again");
+        Ok(bytes)
+    }
 }
 
 /// What the script finds in its environment besides ours.
@@ -380,11 +391,25 @@ mod tests {
         assert_eq!(built.world, "WASI preview 1 command module");
     }
 
+    #[test]
+    fn what_is_deployed_is_what_was_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let module = folder.path().join(MODULE);
+        let command = |text: &str| wat::parse_str(format!("(module (func (export {text:?})))")).unwrap();
+        fs::write(&module, command("_start")).unwrap();
+        let built = inspect(module.clone()).unwrap();
+        assert_eq!(built.read().unwrap(), command("_start"));
+        fs::write(&module, command("_other")).unwrap();
+        let error = built.read().unwrap_err().to_string();
+        assert!(error.contains("was changed since"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_build_that_made_nothing_that_runs_fails() {
         for (script, expected) in [
             ("exit 3", "exit status: 3"),
             ("true", "there is no "),
+            ("mkdir function.wasm", "is no file"),
             ("echo hello > function.wasm", "is no module"),
             (r"printf '\000asm\001\000\000\000' > function.wasm", "would not run"),
         ] {

@@ -7,15 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use runtime_api::{Deployment, FunctionName, FunctionSpec};
-use runtime_oci::DEFAULT_MAX_MODULE_BYTES;
+use runtime_api::{Deployment, FunctionName, FunctionSpec, ModuleCommand};
 use serde_json::{Value, json};
 
 use crate::{
     build::{self, Built},
     client::Gateway,
     deploy::{DeployArguments, as_json},
-    module_file,
+    module_file::Module,
     progress::Spinner,
     roll_out::roll_out,
     stack::{Additions, Function, Stack},
@@ -139,7 +138,7 @@ impl Deploying<'_> {
         let full_name = spec.name()?;
         if let Some(built) = built {
             tell(format!("uploading {} KiB of {name}", built.bytes.div_ceil(1024)));
-            let module = module_file::load(&built.module, DEFAULT_MAX_MODULE_BYTES).await?;
+            let module = Module { bytes: built.read()?, command: ModuleCommand::default() };
             spec.image = self.gateway.store_artifact(module).await?.image;
         }
         let deployment = roll_out(self.gateway, &spec, longest, tell).await?;
