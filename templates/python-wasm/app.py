@@ -6,7 +6,7 @@ It runs twice: while the module is built, when everything is imported, and in a 
 import random
 import sys
 import traceback
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from componentize_py_types import Err, Ok
 from function import handler
@@ -33,19 +33,25 @@ class IncomingHandler(exports.IncomingHandler):
         # What was made when the module was built would give the same numbers in every call.
         random.seed()
         try:
-            send(ANSWER(read(request)), response_out)
+            answer = ANSWER(read(request))
+            response, body = begin(answer)
         except Exception:
             # The folder of the build is mounted as /0.
             sys.stderr.write(traceback.format_exc().replace('File "/0/', 'File "'))
-            send(calls.FAILED, response_out)
+            answer = calls.FAILED
+            response, body = begin(answer)
+        # From here on nothing else can be answered.
+        ResponseOutparam.set(response_out, Ok(response))
+        send(answer, body)
 
 
 def read(request: IncomingRequest) -> calls.Event:
     method = request.method()
     name = method.value if isinstance(method, Method_Other) else type(method).__name__.split("_")[1].upper()
-    url = urlsplit(request.path_with_query() or "/")
+    # No urlsplit: what follows two slashes is no host here.
+    path, _, query = (request.path_with_query() or "/").partition("?")
     headers = [(name, value.decode("latin-1")) for name, value in request.headers().entries()]
-    return calls.Event(read_all(request.consume()), headers, name, url.query, unquote(url.path))
+    return calls.Event(read_all(request.consume()), headers, name, query, unquote(path))
 
 
 def read_all(body: IncomingBody) -> bytes:
@@ -60,18 +66,26 @@ def read_all(body: IncomingBody) -> bytes:
                 return b"".join(pieces)
 
 
-def send(answer: calls.Answer, response_out: ResponseOutparam) -> None:
+def begin(answer: calls.Answer) -> tuple[OutgoingResponse, OutgoingBody]:
     response = OutgoingResponse(Fields.from_list([(name, value.encode("latin-1")) for name, value in answer.headers]))
     response.set_status_code(answer.status)
-    body = response.body()
-    ResponseOutparam.set(response_out, Ok(response))
-    with body.write() as stream:
-        rest = memoryview(answer.body)
-        while rest:
-            with stream.subscribe() as ready:
-                ready.block()
-            room = stream.check_write()
-            stream.write(bytes(rest[:room]))
-            rest = rest[room:]
-        stream.blocking_flush()
+    return response, response.body()
+
+
+def send(answer: calls.Answer, body: OutgoingBody) -> None:
+    """Writes as much as the head tells of. A body that is not sent is zeros: the host counts it, and drops it."""
+    try:
+        with body.write() as stream:
+            sent = 0
+            while sent < answer.length:
+                with stream.subscribe() as ready:
+                    ready.block()
+                room = min(stream.check_write(), answer.length - sent)
+                stream.write(answer.body[sent : sent + room].ljust(room, b"\0"))
+                sent += room
+            stream.blocking_flush()
+    except Err as error:
+        # The caller wants no more.
+        if not isinstance(error.value, StreamError_Closed):
+            raise
     OutgoingBody.finish(body, None)

@@ -4,6 +4,8 @@ from datetime import datetime
 
 
 def handle(event, context):
+    if event.method == "HEAD":
+        return {"headers": {"Content-Length": 5}}
     if event.path == "/echo":
         return event.body
     if event.path == "/fail":
@@ -17,11 +19,13 @@ def handle(event, context):
     if event.path == "/secret":
         with open("/var/openfaas/secrets/token") as secret:
             return f"{len(secret.read())} letters"
+    if event.path == "//cookies":
+        return {"headers": {"Set-Cookie": ["a=1", "b=2"]}}
     if event.path == "/status":
         return {"statusCode": int(event.query["status"])}
     return {
         "statusCode": 201,
-        "headers": {"X-Made-By": "me"},
+        "headers": {"X-Made-By": ["me"]},
         "body": {
             "method": event.method,
             "path": event.path,
