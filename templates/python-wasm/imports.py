@@ -4,6 +4,7 @@ import sys
 import zlib
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import decode_source
 from pathlib import Path
 
 # Parts of Python that need what a module has not, and much room.
@@ -15,6 +16,10 @@ class Kept(MetaPathFinder, InspectLoader):
         self.modules = {}
         for root in dict.fromkeys(path for path in sys.path if Path(path).is_dir()):
             self.keep(Path(root), "")
+        # A folder without an __init__.py is a package too, unless another one has its name.
+        for name in list(self.modules):
+            while name := name.rpartition(".")[0]:
+                self.modules.setdefault(name, (zlib.compress(b""), None, True))
 
     def keep(self, folder, prefix):
         for path in folder.iterdir():
@@ -32,10 +37,12 @@ class Kept(MetaPathFinder, InspectLoader):
             return ModuleSpec(name, self, origin=origin, is_package=package)
 
     def get_source(self, name):
-        return zlib.decompress(self.modules[name][0]).decode()
+        return decode_source(zlib.decompress(self.modules[name][0]))
 
     def get_code(self, name):
-        return compile(self.get_source(name), self.modules[name][1], "exec", dont_inherit=True)
+        # Of bytes, since the source itself may say how it is encoded.
+        source, origin, _ = self.modules[name]
+        return compile(zlib.decompress(source), origin or name, "exec", dont_inherit=True)
 
 
 sys.meta_path.append(Kept())
