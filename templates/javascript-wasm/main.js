@@ -8,6 +8,15 @@ import { located } from './stack.js';
 globalThis.process ??= {};
 process.env ??= {};
 
+// The engine says neither what was asked for nor why that failed.
+const { fetch } = globalThis;
+globalThis.fetch = (...request) =>
+  fetch(...request).catch((error) => {
+    const { origin } = new URL(request[0].url ?? request[0]);
+    const reach = 'where a function may reach is said by its annotation dev.fawn.egress';
+    throw new TypeError(`${origin} cannot be fetched: ${error.message}; ${reach}`, { cause: error });
+  });
+
 // Called by the last line of the bundle, which build.sh adds, with the table of lines.mjs.
 globalThis.load = (lines) => {
   const report = (error) => console.error(located(error, lines));

@@ -7,6 +7,8 @@ export default {
   input: 'main.js',
   external: /^wasi:/,
   platform: 'browser',
+  // It would move what may fail to other lines than those that an error is to name.
+  treeshake: false,
   resolve: { alias: { fs, 'node:fs': fs } },
   transform: { define: { 'process.env.NODE_ENV': '"production"' } },
   output: { file: 'build/bundle.js', format: 'esm', sourcemap: true, sourcemapExcludeSources: true },

@@ -82,6 +82,10 @@ async fn handles_requests(
 async fn a_handler_in_python_has_the_whole_request() {
     let place = |line| format!(r#"File "function/handler.py", line {line}, in handle"#);
     let edge = handles_requests(&PYTHON, include_str!("../guests/handlers/event.py"), "/a b", place).await;
+    let cookies = Reply::to(edge.request(Method::GET, "/function/full//cookies")).await;
+    assert_eq!(cookies.headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
+    let head = Reply::to(edge.request(Method::HEAD, "/function/full/")).await;
+    assert_eq!((head.status, head.headers["content-length"].to_str().unwrap()), (200, "5"));
     // What Python imports as late as this is there.
     assert_eq!(edge.call("full/date", "").await.ok(), "2026-11-22-");
 }
@@ -90,7 +94,10 @@ async fn a_handler_in_python_has_the_whole_request() {
 #[ignore = "needs the guests' toolchains: run scripts/test"]
 async fn a_handler_in_javascript_has_the_whole_request() {
     let place = |line| format!("(function/handler.js:{line})");
-    handles_requests(&JAVASCRIPT, include_str!("../guests/handlers/event.js"), "/a%20b", place).await;
+    let edge =
+        handles_requests(&JAVASCRIPT, include_str!("../guests/handlers/event.js"), "/a%20b", place).await;
+    assert_eq!(edge.call("full/fetch", "").await.status, 500);
+    logged(&edge, "full", "http://10.0.0.1 cannot be fetched: ").await;
 }
 
 #[tokio::test]

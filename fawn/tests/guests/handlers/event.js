@@ -7,8 +7,13 @@ module.exports = async (event, context) => {
   switch (event.path) {
     case '/echo':
       return context.succeed(event.body);
-    case '/fail':
-      return nothing.at.all; // Fails here.
+    case '/fail': {
+      const at = nothing.at; // Fails here.
+
+      return at.all;
+    }
+    case '/fetch':
+      return (await fetch('http://10.0.0.1/')).status;
     case '/random':
       return Math.random();
     case '/secret':
