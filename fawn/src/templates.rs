@@ -138,7 +138,10 @@ fn check_language(language: &str) -> Result<(), Mistakes> {
 
 fn unknown(project: &Path, language: &str) -> Mistakes {
     let known = languages(project);
-    let meant = nearest(language, known.iter().map(String::as_str));
+    // As OpenFaaS calls its own: `rust`, `python3-http`.
+    let whole = language.trim_end_matches("-http").trim_end_matches(|c: char| c.is_ascii_digit());
+    let ours = known.get(&format!("{whole}-wasm")).map(String::as_str);
+    let meant = ours.or_else(|| nearest(language, known.iter().map(String::as_str)));
     let meant = meant.map(|meant| format!("{meant} may be meant; ")).unwrap_or_default();
     let advice = "`fawn new --list` lists them, and `faas-cli template pull URL` brings others";
     format!("there is no template {language}: {meant}{advice}").into()
@@ -269,6 +272,10 @@ mod tests {
         let project = with_template("language: Mine\n");
         let error = Template::find(project.path(), "mime").unwrap_err();
         assert!(error.is::<Mistakes>() && error.to_string().contains("mine may be meant"), "{error}");
+        for (language, meant) in [("rust", "rust-wasm"), ("python3-http", "python-wasm")] {
+            let error = Template::find(project.path(), language).unwrap_err().to_string();
+            assert!(error.contains(&format!("{meant} may be meant")), "{error}");
+        }
         for bad in ["", "..", "../up", "a/b", ".hidden", "a b"] {
             assert!(
                 Template::find(project.path(), bad).unwrap_err().to_string().contains("is not a language")
