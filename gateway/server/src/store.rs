@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -16,12 +17,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use runtime_api::{Error, Result};
 use runtime_http::Failure;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use crate::StoreList;
 
 /// The file that says what is in a packed store.
 const LIST: &str = "functions.json";
+/// How long a request waits for those before it: a disk that answers reads the list in a moment.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Where the list of a packed store is read from: a folder with `functions.json`. It is read again when the file has changed,
 /// and held once, however many ask for it.
@@ -32,14 +35,15 @@ pub struct FunctionStore(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     list: Mutex<List>,
-    /// One looks at the file at a time.
-    turns: Semaphore,
+    /// One looks at the file at a time, also where nobody waits for it any longer.
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Clone, Debug)]
 struct List {
     stamp: Stamp,
-    bytes: Bytes,
+    /// What the file holds, or else what is wrong with that.
+    content: Result<Bytes, String>,
 }
 
 /// What tells a file from what was in its place, or what it was, before.
@@ -58,15 +62,28 @@ impl FunctionStore {
     /// `Invalid` when there is none, it is longer than [`StoreList::MAX_BYTES`], or a function in it cannot be deployed.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(LIST);
-        let list = Mutex::new(read(&path)?);
-        Ok(Self(Arc::new(Shared { path, list, turns: Semaphore::new(1) })))
+        let list = read(&path).map_err(invalid)?;
+        if let Err(reason) = list.content {
+            return Err(invalid(reason));
+        }
+        Ok(Self(Arc::new(Shared { path, list: Mutex::new(list), turns: Arc::new(Semaphore::new(1)) })))
     }
 
     /// The list as it is in the file now.
     async fn list(&self) -> Result<Bytes> {
-        let _turn = self.0.turns.acquire().await.map_err(Error::internal)?;
+        let turn = timeout(TURN_WAIT, Arc::clone(&self.0.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| Error::Overloaded {
+            message: "the store's list takes long to be read: try again in a second".into(),
+            retry_after: Duration::from_secs(1),
+        })?;
+        let turn = turn.map_err(Error::internal)?;
         let shared = Arc::clone(&self.0);
-        spawn_blocking(move || shared.newest()).await.map_err(Error::internal)?
+        let newest = spawn_blocking(move || {
+            // What was begun goes on when its request is gone, and with it the turn.
+            let _turn = turn;
+            shared.newest()
+        });
+        newest.await.map_err(Error::internal)?
     }
 }
 
@@ -75,14 +92,11 @@ impl Shared {
         let known = self.list().clone();
         let stamp = self.path.metadata().map(|found| Stamp::of(&found));
         if stamp.is_ok_and(|stamp| stamp == known.stamp) {
-            return Ok(known.bytes);
+            return known.content.map_err(unusable);
         }
-        let list = read(&self.path).map_err(|error| Error::Unavailable {
-            message: "the store's list cannot be used since it was changed: its operator finds the reason in the log".into(),
-            source: Some(Box::new(error)),
-        })?;
+        let list = read(&self.path).map_err(unusable)?;
         *self.list() = list.clone();
-        Ok(list.bytes)
+        list.content.map_err(unusable)
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
@@ -101,16 +115,26 @@ impl Stamp {
     }
 }
 
-/// Reads and checks a list. The stamp is taken first, so that a change meanwhile is seen the next time.
-fn read(path: &Path) -> Result<List> {
-    let wrong = |why: String| Error::invalid("invalid-store", format!("{}: {why}", path.display()));
+fn invalid(reason: String) -> Error {
+    Error::invalid("invalid-store", reason)
+}
+
+fn unusable(reason: String) -> Error {
+    let message =
+        "the store's list cannot be used since it was changed: its operator finds the reason in the log";
+    Error::unavailable(message, reason)
+}
+
+/// Reads and checks a list; answers why it cannot be read, which may pass. The stamp is taken first, so that a change
+/// meanwhile is seen the next time.
+fn read(path: &Path) -> Result<List, String> {
+    let wrong = |why: String| format!("{}: {why}", path.display());
     let (stamp, bytes) = bounded(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => wrong("there is no such file, which lists a store's functions".into()),
         _ => wrong(format!("it cannot be read: {error}")),
     })?;
-    let list = StoreList::parse(&bytes).map_err(|error| wrong(error.to_string()))?;
-    list.check().map_err(|error| wrong(error.to_string()))?;
-    Ok(List { stamp, bytes: bytes.into() })
+    let checked = StoreList::parse(&bytes).and_then(|list| list.check());
+    Ok(List { stamp, content: checked.map(|()| bytes.into()).map_err(|error| wrong(error.to_string())) })
 }
 
 fn bounded(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
@@ -161,6 +185,34 @@ mod tests {
         let three = ONE.replace("\"a\"", "\"three\"");
         fs::write(&path, &three).unwrap();
         assert_eq!(store.list().await.unwrap(), three);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_wrong_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LIST);
+        fs::write(&path, ONE).unwrap();
+        let store = FunctionStore::open(folder.path()).unwrap();
+        fs::write(&path, "{").unwrap();
+        store.list().await.unwrap_err();
+        // Whoever reads the file again finds another reason.
+        store.0.list().content = Err("remembered".into());
+        let Error::Unavailable { source, .. } = store.list().await.unwrap_err() else { panic!() };
+        assert_eq!(source.unwrap().to_string(), "remembered");
+        let two = ONE.replace("\"a\"", "\"two\"");
+        fs::write(&path, &two).unwrap();
+        assert_eq!(store.list().await.unwrap(), two);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_slow_disk_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(LIST), ONE).unwrap();
+        let store = FunctionStore::open(folder.path()).unwrap();
+        let turn = Arc::clone(&store.0.turns).try_acquire_owned().unwrap();
+        assert_eq!(store.list().await.unwrap_err().code(), "no-capacity");
+        drop(turn);
+        assert_eq!(store.list().await.unwrap(), ONE);
     }
 
     #[test]
