@@ -1,5 +1,5 @@
 //! Images written to a layout on disk. A reader finds it whole at any moment: blobs come before the index that names them,
-//! and each file has its name only when it is complete.
+//! a new layout's marker comes last, and each file has its name only when it is complete.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use oci_client::manifest::{OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE};
 use runtime_api::{Digest, Error, ImageReference, LayoutForm, Result};
-use runtime_store::write_atomically;
+use runtime_store::{is_unfinished, write_atomically};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -34,11 +34,12 @@ const MODE: u32 = 0o644;
 
 /// Writes a module as an image into the layout in a folder (OCI image-spec, "Image Layout"), with the rights of whoever
 /// calls this, and answers the digest of its manifest. The folder is made if it is missing. An image of the same tag is
-/// replaced; without a tag it is `latest`. Blobs that no image needs any longer stay. Writers take turns.
+/// replaced; without a tag it is `latest`. The same module makes the same image, whenever it is written. Blobs that no image
+/// needs any longer stay. Writers take turns; what one left that was killed is finished or removed by the next.
 ///
 /// # Errors
 /// `Invalid` when the image cannot be called so, the module is not what it is said to be, or the folder is another's or
-/// cannot be written.
+/// cannot be written; `StorageFull` when the disk has no room for it.
 pub async fn write_layout(
     image: &ImageReference,
     module: Bytes,
@@ -46,6 +47,7 @@ pub async fn write_layout(
 ) -> Result<Digest> {
     let refused = |error| match error {
         Error::Invalid { code, message } => Error::invalid(code, format!("image {image}: {message}")),
+        Error::StorageFull(message) => Error::StorageFull(format!("image {image}: {message}")),
         other => other,
     };
     let tag = image.tag.clone().unwrap_or_else(|| DEFAULT_TAG.into());
@@ -63,7 +65,7 @@ pub async fn write_layout(
             )));
         }
     };
-    let artifact = WasmArtifact::new(module_name(image, &tag), module, description).map_err(refused)?;
+    let artifact = WasmArtifact::new(module_name(image, &tag), module, description, None).map_err(refused)?;
     blocking(move || write(Path::new(&folder), &tag, &artifact)).await.map_err(refused)
 }
 
@@ -71,8 +73,12 @@ fn write(folder: &Path, tag: &str, artifact: &WasmArtifact) -> Result<Digest> {
     fs::create_dir_all(folder).map_err(unwritable(folder))?;
     let _turn = wait_for_turn(folder)?;
     begin(folder)?;
+    let index = read_index(folder)?;
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(unwritable(&blobs))?;
+    for folder in [folder, &blobs] {
+        sweep(folder).map_err(unwritable(folder))?;
+    }
     for blob in [&artifact.module, &artifact.config, &artifact.manifest] {
         write_blob(&blobs, blob)?;
     }
@@ -83,9 +89,10 @@ fn write(folder: &Path, tag: &str, artifact: &WasmArtifact) -> Result<Digest> {
         "size": artifact.manifest.len(),
         "annotations": {NAMES[0]: tag},
     });
-    let index = with_image(read_index(folder)?, tag, entry)?;
+    let index = with_image(index, tag, entry)?;
     let path = folder.join(INDEX);
     write_atomically(&path, &index, MODE).map_err(unwritable(&path))?;
+    mark(folder)?;
     Ok(digest)
 }
 
@@ -106,15 +113,52 @@ fn wait_for_turn(folder: &Path) -> Result<File> {
     }
 }
 
-/// Makes a layout of an empty folder; anything else must be one.
+/// A folder is empty, or a layout, or as a writer leaves a new one that is killed: then it lacks its marker, and may lack
+/// its index.
 fn begin(folder: &Path) -> Result<()> {
-    let marker = folder.join(MARKER);
-    if marker.exists() {
+    if folder.join(MARKER).exists() {
         return open(folder).map(drop);
     }
-    if fs::read_dir(folder).map_err(unwritable(folder))?.next().is_some() {
+    if !is_free(folder).map_err(unwritable(folder))? {
         let message = "the folder has other things in it and is no OCI image layout: name one that is empty or not there";
         return Err(Error::invalid("invalid-layout", message));
+    }
+    if folder.join(INDEX).exists() {
+        // All that it names is there.
+        mark(folder)?;
+    }
+    Ok(())
+}
+
+/// Whether nothing is in a folder without marker but what writers leave.
+fn is_free(folder: &Path) -> io::Result<bool> {
+    let blobs = folder.join("blobs/sha256");
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let is_ours = is_unfinished(&name) || name == "blobs" || name == INDEX && blobs.is_dir();
+        if !is_ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes what killed writers left. No other writer is at work.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_unfinished(&entry.file_name()) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Says that the folder is a layout, unless it says so.
+fn mark(folder: &Path) -> Result<()> {
+    let marker = folder.join(MARKER);
+    if marker.exists() {
+        return Ok(());
     }
     write_atomically(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, MODE).map_err(unwritable(&marker))
 }
@@ -191,7 +235,13 @@ fn is_name(text: &str) -> bool {
 }
 
 fn unwritable(path: &Path) -> impl Fn(io::Error) -> Error {
-    move |error| Error::invalid("invalid-layout", format!("{} cannot be written: {error}", path.display()))
+    move |error| {
+        let message = format!("{} cannot be written: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::StorageFull(message),
+            _ => Error::invalid("invalid-layout", message),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +256,13 @@ mod tests {
         for bad in ["", "..", "a/../b", "/a", "a/", "a..b", "a b", "-a", "a:", "a\u{1b}", "\u{e9}"] {
             assert!(!is_name(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_folder_that_cannot_be_written() {
+        let error = |kind: io::ErrorKind| unwritable(Path::new("images"))(kind.into());
+        assert_eq!(error(io::ErrorKind::StorageFull).code(), "storage-full");
+        assert_eq!(error(io::ErrorKind::PermissionDenied).code(), "invalid-layout");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use jiff::Timestamp;
 use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 use reqwest::{Response, StatusCode};
 use runtime_api::{Digest, Error, ImageReference, Result};
@@ -53,7 +54,8 @@ impl Registry {
             ));
         }
         let name = image.repository.rsplit('/').next().unwrap_or_default();
-        let WasmArtifact { module, config, manifest } = WasmArtifact::new(name, module, about)?;
+        let WasmArtifact { module, config, manifest } =
+            WasmArtifact::new(name, module, about, Some(Timestamp::now()))?;
 
         let endpoint = Endpoint::registry(image, &self.transport.config)?;
         let mut session = self.transport.session(endpoint, Access::Push);

@@ -23,8 +23,14 @@ pub(crate) struct WasmArtifact {
 }
 
 impl WasmArtifact {
-    /// Other tools write the module to a file of that name, with `.wasm` behind it.
-    pub(crate) fn new(name: &str, module: Bytes, about: &ModuleDescription) -> Result<Self> {
+    /// Other tools write the module to a file of that name, with `.wasm` behind it. Without a time, the same module makes
+    /// the same documents.
+    pub(crate) fn new(
+        name: &str,
+        module: Bytes,
+        about: &ModuleDescription,
+        created: Option<Timestamp>,
+    ) -> Result<Self> {
         if ArtifactKind::sniff(&module) != Some(about.kind) {
             return Err(Error::invalid(
                 "not-wasm",
@@ -32,8 +38,8 @@ impl WasmArtifact {
             ));
         }
         let (config_type, config) = match about.command == ModuleCommand::default() {
-            true => (CNCF_CONFIG, wasm_config(&module, about)?),
-            false => (IMAGE_CONFIG_MEDIA_TYPE, image_config(name, &module, about)?),
+            true => (CNCF_CONFIG, wasm_config(&module, about, created)?),
+            false => (IMAGE_CONFIG_MEDIA_TYPE, image_config(name, &module, about, created)?),
         };
         let manifest = manifest(name, &module, descriptor(config_type, &config)?)?;
         Ok(Self { module, config, manifest })
@@ -72,7 +78,8 @@ pub enum WasmOs {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WasmConfig<'a> {
-    created: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<Timestamp>,
     architecture: &'static str,
     os: WasmOs,
     layer_digests: [Digest; 1],
@@ -88,11 +95,11 @@ struct Component<'a> {
     target: Option<&'a str>,
 }
 
-fn wasm_config(module: &[u8], about: &ModuleDescription) -> Result<Bytes> {
+fn wasm_config(module: &[u8], about: &ModuleDescription, created: Option<Timestamp>) -> Result<Bytes> {
     let component =
         Component { exports: &about.exports, imports: &about.imports, target: about.target.as_deref() };
     let config = WasmConfig {
-        created: Timestamp::now(),
+        created,
         architecture: "wasm",
         os: about.os,
         layer_digests: [digest_of(module)],
@@ -102,17 +109,24 @@ fn wasm_config(module: &[u8], about: &ModuleDescription) -> Result<Bytes> {
 }
 
 /// OCI image-spec, "Image Configuration".
-fn image_config(name: &str, module: &[u8], about: &ModuleDescription) -> Result<Bytes> {
+fn image_config(
+    name: &str,
+    module: &[u8],
+    about: &ModuleDescription,
+    created: Option<Timestamp>,
+) -> Result<Bytes> {
     let ModuleCommand { args, env } = &about.command;
     let entrypoint: Vec<_> = std::iter::once(&format!("/{name}.wasm")).chain(args).cloned().collect();
     let env: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let config = json!({
-        "created": Timestamp::now(),
+    let mut config = json!({
         "architecture": "wasm",
         "os": about.os,
         "config": {"Entrypoint": entrypoint, "Env": env},
         "rootfs": {"type": "layers", "diff_ids": [digest_of(module)]},
     });
+    if let (Some(created), Some(fields)) = (created, config.as_object_mut()) {
+        fields.insert("created".into(), json!(created));
+    }
     serde_json::to_vec(&config).map(Into::into).map_err(Error::internal)
 }
 

@@ -1,9 +1,14 @@
 use std::{
+    ffi::OsStr,
     fs::{File, Permissions},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
 };
+
+/// What is not yet in place is called so, with anything between.
+const PREFIX: &str = ".write-";
+const SUFFIX: &str = ".tmp";
 
 /// Puts a whole file in place: after a crash there is either the old content or the new, never a part.
 ///
@@ -13,12 +18,18 @@ use std::{
 /// Whatever the system says; the old file is then untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
-    let mut file = tempfile::Builder::new().prefix(".write-").suffix(".tmp").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     sync_directory(folder)
+}
+
+/// Whether a file is called as what [`write_atomically`] leaves beside its file when the process is killed.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }
 
 /// Makes the names in a directory durable: a file that was synced can still lose its name in a power cut.

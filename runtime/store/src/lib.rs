@@ -23,7 +23,7 @@ pub use database::Database;
 pub use directory::DataDirectory;
 pub use disk::{Disk, DiskFile, Opening, SystemDisk};
 pub use error::{Error, Result};
-pub use files::{sync_directory, write_atomically};
+pub use files::{is_unfinished, sync_directory, write_atomically};
 pub use record::{ContentCheck, Sealer};
 pub use store::Store;
 pub use transaction::{ReadTable, Snapshot, Table, Transaction, Value};

@@ -108,6 +108,45 @@ async fn a_tag_is_replaced_and_the_others_stay() {
 }
 
 #[tokio::test]
+async fn the_same_module_is_written_once() {
+    let place = Place::new();
+    let command = ModuleCommand { args: vec!["--fast".into()], ..ModuleCommand::default() };
+    let blobs = place.path("app/blobs/sha256");
+    for about in [module(), ModuleDescription { command, ..module() }] {
+        let first = place.write("app:v1", MODULE, &about).await.unwrap();
+        let count = fs::read_dir(&blobs).unwrap().count();
+        assert_eq!(place.write("app:v1", MODULE, &about).await.unwrap(), first);
+        assert_eq!(fs::read_dir(&blobs).unwrap().count(), count);
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_writer_left_is_finished_or_removed() {
+    let place = Place::new();
+    let app = place.path("app");
+    for (missing, left) in [
+        (&["oci-layout", "index.json", "blobs"][..], &[".write-a.tmp"][..]),
+        (&["oci-layout", "index.json"], &["blobs/sha256/.write-a.tmp", ".write-b.tmp"]),
+        (&["oci-layout"], &[".write-a.tmp"]),
+        (&[], &["blobs/sha256/.write-a.tmp"]),
+    ] {
+        place.write("app:old", MODULE, &module()).await.unwrap();
+        for path in missing.iter().map(|name| app.join(name)) {
+            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        }
+        for name in left {
+            fs::write(app.join(name), "{").unwrap();
+        }
+        place.write("app:new", MODULE, &module()).await.unwrap();
+        assert_eq!(place.module_of("app:new").await, digest(MODULE), "{missing:?}");
+        let names_old = !missing.contains(&"index.json");
+        assert_eq!(place.read("app:old").await.is_ok(), names_old, "{missing:?}");
+        assert!(!left.iter().any(|name| app.join(name).exists()), "{missing:?}");
+        fs::remove_dir_all(&app).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_module_keeps_its_command() {
     let place = Place::new();
     let command =
@@ -157,6 +196,8 @@ async fn what_cannot_be_written_to_is_refused_and_left_as_it_is() {
     fs::create_dir(place.path("home")).unwrap();
     fs::write(place.path("home/letter"), "dear").unwrap();
     fs::write(place.path("file"), "").unwrap();
+    fs::create_dir(place.path("site")).unwrap();
+    fs::write(place.path("site/index.json"), "{}").unwrap();
     for (name, layout, index) in [
         ("future", r#"{"imageLayoutVersion":"2.0.0"}"#, "{}"),
         ("broken", r#"{"imageLayoutVersion":"1.0.0"}"#, "{"),
@@ -168,6 +209,7 @@ async fn what_cannot_be_written_to_is_refused_and_left_as_it_is() {
     }
     for (name, expected) in [
         ("home:v1", "has other things in it"),
+        ("site:v1", "has other things in it"),
         ("file:v1", "cannot be written"),
         ("future:v1", "version 2.0.0"),
         ("broken:v1", "cannot be read"),
