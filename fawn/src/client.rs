@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header::DATE, redirect};
@@ -18,6 +18,7 @@ use crate::{
     config::{Environment, default_data_dir},
     credentials::{Credentials, is_this_machine},
     module_file::Module,
+    terminal::printable,
     usage::Mistakes,
 };
 
@@ -35,20 +36,19 @@ const MAX_COMMAND_BYTES: usize = 48 << 10;
 /// Of what is read as a whole.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// What is shown of a page that is no answer of a gateway.
-const MAX_SHOWN: usize = 2000;
+const MAX_SHOWN_BYTES: usize = 2000;
 
-/// Which gateway is asked.
+/// Which gateway is asked, by a command that reads stack files or one that reads none.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct ClientArguments {
-    /// The gateway [default: that of the stack file, else $OPENFAAS_URL, else http://127.0.0.1:8080]
-    #[arg(long, short, global = true, value_name = "URL")]
+pub(crate) struct ClientArguments<const STACK: bool = true> {
+    #[arg(long, short, global = true, value_name = "URL", help = help_of_gateway(STACK))]
     gateway: Option<String>,
     /// Where a gateway on this machine keeps its data, for its credentials
     #[arg(long, global = true, env = "FAWN_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
 }
 
-impl ClientArguments {
+impl<const STACK: bool> ClientArguments<STACK> {
     /// A client of that gateway, with the credentials that are found for it.
     pub(crate) fn gateway(&self, of_stack: Option<&str>) -> Result<Gateway> {
         let environment = |name: &str| std::env::var(name).ok();
@@ -56,9 +56,12 @@ impl ClientArguments {
         let url = parse_gateway(&self.address(of_stack, &environment))?;
         Gateway::find(url, faas_cli_directory(&environment).as_deref(), &data_directory)
     }
-}
 
-impl ClientArguments {
+    /// Whether the command line says which gateway it is, whatever a stack file says.
+    pub(crate) fn names_gateway(&self) -> bool {
+        self.gateway.is_some()
+    }
+
     /// The address that is meant, as faas-cli finds it: what a stack file says by default counts as nothing said.
     pub(crate) fn address(&self, of_stack: Option<&str>, environment: Environment<'_>) -> String {
         let of_stack = of_stack.filter(|address| address.trim_end_matches('/') != DEFAULT_GATEWAY);
@@ -66,6 +69,11 @@ impl ClientArguments {
         let variable = || environment("OPENFAAS_URL").filter(|address| !address.is_empty());
         chosen.or_else(variable).unwrap_or_else(|| DEFAULT_GATEWAY.into())
     }
+}
+
+fn help_of_gateway(stack: bool) -> String {
+    let of_stack = if stack { "that of the stack file if one is used, else " } else { "" };
+    format!("The gateway [default: {of_stack}$OPENFAAS_URL, else {DEFAULT_GATEWAY}]")
 }
 
 /// Where faas-cli keeps logins.
@@ -139,11 +147,7 @@ impl Gateway {
                 self.address()
             );
         }
-        self.accepted(response)
-            .await?
-            .json()
-            .await
-            .context("the gateway's answer to the upload is not as expected")
+        read_json(self.accepted(response).await?, "the gateway's answer to the upload").await
     }
 
     /// Updates a function, or deploys it where there is none, as faas-cli does.
@@ -163,11 +167,10 @@ impl Gateway {
         let path = format!("system/function/{}", function.name());
         let request = self.request(Method::GET, &path).query(&[("namespace", function.namespace())]);
         let response = self.accepted(self.send(request).await?).await?;
-        let status: Status =
-            response.json().await.context("the gateway's status of the function is not as expected")?;
+        let status: Status = read_json(response, "the gateway's status of the function").await?;
         Ok(match status.deployment {
-            Some(Deployment { phase: Phase::Failed, reason, .. }) => State::Failed(reason),
-            Some(Deployment { phase: Phase::Pending, reason, .. }) => State::Pending(reason),
+            Some(Deployment { phase: Phase::Failed, reason, .. }) => State::Failed(printable(&reason)),
+            Some(Deployment { phase: Phase::Pending, reason, .. }) => State::Pending(printable(&reason)),
             Some(deployment) => State::Ready(Some(deployment)),
             None if status.available_replicas > 0 => State::Ready(None),
             None => State::Pending("waiting for a replica".into()),
@@ -181,15 +184,8 @@ impl Gateway {
         segments: &[&str],
         query: &[(&str, String)],
     ) -> Result<T> {
-        let mut response = self.accepted(self.send(self.to(method, segments)?.query(query)).await?).await?;
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.context("the gateway's answer broke off")? {
-            body.extend_from_slice(&piece);
-            if body.len() > MAX_ANSWER_BYTES {
-                bail!("the gateway's answer is longer than {MAX_ANSWER_BYTES} bytes");
-            }
-        }
-        serde_json::from_slice(&body).context("the gateway's answer is not as expected")
+        let response = self.send(self.to(method, segments)?.query(query)).await?;
+        read_json(self.accepted(response).await?, "the gateway's answer").await
     }
 
     /// Has a route of the gateway's own do something.
@@ -226,11 +222,7 @@ impl Gateway {
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
-        let request = self.http.request(method, url);
-        Ok(match &self.credentials {
-            Some(credentials) => request.basic_auth(&credentials.user, Some(&credentials.password)),
-            None => request,
-        })
+        Ok(self.let_in(self.http.request(method, url)))
     }
 
     /// Where a function is called.
@@ -247,7 +239,11 @@ impl Gateway {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, self.url(path));
+        self.let_in(self.http.request(method, self.url(path)))
+    }
+
+    /// With the credentials that there are.
+    fn let_in(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credentials {
             Some(credentials) => request.basic_auth(&credentials.user, Some(&credentials.password)),
             None => request,
@@ -270,13 +266,11 @@ impl Gateway {
         })
     }
 
-    async fn accepted(&self, response: Response) -> Result<Response> {
+    async fn accepted(&self, mut response: Response) -> Result<Response> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let text = response.text().await.unwrap_or_default();
-        let text: String = text.trim().chars().take(MAX_SHOWN).collect();
         if status == StatusCode::UNAUTHORIZED {
             let (base, here) = (self.address(), is_this_machine(&self.base));
             let login = format!("`faas-cli login -g {base} --password-stdin < FILE`");
@@ -289,6 +283,7 @@ impl Gateway {
                 (None, false) => bail!("the gateway at {base} wants credentials; run {login}"),
             }
         }
+        let text = beginning(&mut response, MAX_SHOWN_BYTES).await;
         bail!(
             "the gateway answered {status}: {}",
             if text.is_empty() { "no reason given" } else { text.as_str() }
@@ -313,16 +308,33 @@ pub(crate) fn http_client(base: &Url) -> Result<Client> {
     builder.build().context("no HTTPS client can be made")
 }
 
-/// The first bytes of an answer's body that says what went wrong: as many as there are, since the status is what matters.
-pub(crate) async fn beginning(answer: &mut Response, most: usize) -> String {
-    let mut body = Vec::new();
-    while let Ok(Some(piece)) = answer.chunk().await {
-        body.extend(piece.iter().take(most - body.len()));
-        if body.len() == most {
-            break;
+/// Reads a body of at most so many bytes. Of one that is longer, or breaks off, the bytes so far are there.
+pub(crate) async fn read_at_most(answer: &mut Response, most: usize, body: &mut Vec<u8>) -> Result<()> {
+    while let Some(piece) = answer.chunk().await.context("it broke off")? {
+        let room = most.saturating_sub(body.len());
+        body.extend(piece.iter().take(room));
+        if piece.len() > room {
+            bail!("it is longer than {most} bytes, the limit");
         }
     }
-    String::from_utf8_lossy(&body).into_owned()
+    Ok(())
+}
+
+async fn read_json<T: DeserializeOwned>(mut answer: Response, what: &'static str) -> Result<T> {
+    let mut body = Vec::new();
+    read_at_most(&mut answer, MAX_ANSWER_BYTES, &mut body).await.context(what)?;
+    // What is unknown is told as it was written.
+    let read = serde_json::from_slice(&body).map_err(|error| printable(&error.to_string()));
+    read.map_err(|error| anyhow!("{what} is not as expected: {error}"))
+}
+
+/// The first bytes of an answer's body that says what went wrong: as many as there are, since the status is what matters.
+/// They steer no terminal.
+pub(crate) async fn beginning(answer: &mut Response, most: usize) -> String {
+    let mut body = Vec::new();
+    let _ = read_at_most(answer, most, &mut body).await;
+    let lines: Vec<_> = String::from_utf8_lossy(&body).trim().lines().map(printable).collect();
+    lines.join("\n")
 }
 
 /// The form of `Date` that servers send is one of RFC 2822's (RFC 9110 §5.6.7).
@@ -376,7 +388,8 @@ mod tests {
     #[test]
     fn a_gateway_is_that_of_the_flag_else_of_the_stack_else_of_the_environment() {
         let address = |flag: Option<&str>, stack: Option<&str>, variable: &str| {
-            let arguments = ClientArguments { gateway: flag.map(str::to_owned), data_dir: None };
+            let arguments: ClientArguments =
+                ClientArguments { gateway: flag.map(str::to_owned), data_dir: None };
             arguments.address(stack, &|_| Some(variable.to_owned()))
         };
         assert_eq!(address(Some("flag"), Some("stack"), "variable"), "flag");
@@ -390,6 +403,42 @@ mod tests {
         let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         assert_eq!(date.to_string(), "1994-11-06T08:49:37Z");
         assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn the_default_that_is_told_is_the_command_s() {
+        assert!(help_of_gateway(true).contains("stack file"));
+        assert_eq!(
+            help_of_gateway(false),
+            "The gateway [default: $OPENFAAS_URL, else http://127.0.0.1:8080]"
+        );
+    }
+
+    fn answer(status: u16, body: impl Into<reqwest::Body>) -> Response {
+        http::Response::builder().status(status).body(body.into()).unwrap().into()
+    }
+
+    #[tokio::test]
+    async fn what_others_wrote_is_bounded_and_steers_no_terminal() {
+        // Installed already when another test of this process was faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let gateway = Gateway::new(parse_gateway("g:1").unwrap(), None).unwrap();
+        let refusal = async |body: String| gateway.accepted(answer(500, body)).await.unwrap_err().to_string();
+        let told = refusal("\u{1b}]0;owned\u{7}first\nsecond\n".into()).await;
+        assert_eq!(told, "the gateway answered 500 Internal Server Error:  ]0;owned first\nsecond");
+        assert!(refusal("x".repeat(1 << 20)).await.len() < 2 * MAX_SHOWN_BYTES);
+        let unknown = read_json::<Phase>(answer(200, "\"\u{7f}\""), "it").await.unwrap_err().to_string();
+        assert!(unknown.contains("is not as expected") && !unknown.contains('\u{7f}'), "{unknown:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_within_a_bound() {
+        for (body, expected) in [("", true), ("1234", true), ("12345", false)] {
+            let mut read = Vec::new();
+            let whole = read_at_most(&mut answer(200, body), 4, &mut read).await;
+            assert_eq!(whole.is_ok(), expected, "{body}");
+            assert_eq!(read, &body.as_bytes()[..body.len().min(4)]);
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) struct NewArguments {
     #[arg(long, short, value_name = "FILE")]
     append: Option<PathBuf>,
     #[command(flatten)]
-    client: ClientArguments,
+    client: ClientArguments<false>,
 }
 
 pub(crate) fn run(arguments: &NewArguments) -> Result<()> {

@@ -30,7 +30,7 @@ pub(crate) struct QueueArguments {
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
-    client: ClientArguments,
+    client: ClientArguments<false>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,12 +6,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use gateway_server::{StoreFunction, StoreList};
-use reqwest::{Response, Url, header::LOCATION};
+use reqwest::{Url, header::LOCATION};
 use runtime_api::{FunctionSpec, nearest};
 use serde_json::json;
 
 use crate::{
-    client::{ClientArguments, beginning, http_client, parse_gateway},
+    client::{ClientArguments, beginning, http_client, parse_gateway, read_at_most},
     config::Environment,
     deploy::{AddedArguments, report, time},
     progress::Spinner,
@@ -47,7 +47,7 @@ pub(crate) struct StoreArguments {
     #[arg(long, short, global = true, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
-    client: ClientArguments,
+    client: ClientArguments<false>,
     /// Print JSON instead of words
     #[arg(long, global = true)]
     json: bool,
@@ -142,6 +142,7 @@ fn parse_url(text: &str) -> Result<Url, Mistakes> {
 /// Nobody's credentials go there: lists are public.
 async fn fetch(url: &Url) -> Result<StoreList> {
     let asked = http_client(url)?.get(url.clone()).send().await;
+    let url = shown(url);
     let mut answer = asked.map_err(|error| {
         let advice = "start a gateway with `fawn up --store FOLDER`, or name a store with --url";
         anyhow::Error::new(error.without_url()).context(format!("no store answers at {url}: {advice}"))
@@ -149,28 +150,27 @@ async fn fetch(url: &Url) -> Result<StoreList> {
     let status = answer.status();
     if status.is_redirection() {
         let target = answer.headers().get(LOCATION).and_then(|target| target.to_str().ok());
+        let target = target.and_then(|target| target.split(['?', '#']).next());
         let target = target.map_or("another address".into(), printable);
         bail!("the store's list is not at {url}, which refers to {target}: give the right one with --url");
     }
     if !status.is_success() {
         let said = beginning(&mut answer, MAX_REASON_BYTES).await;
-        bail!("there is no list of a store at {url}: {status}: {}", printable(said.trim()));
+        bail!("there is no list of a store at {url}: {status}: {said}");
     }
-    let bytes =
-        body(&mut answer, StoreList::MAX_BYTES).await.with_context(|| format!("the list at {url}"))?;
+    let mut bytes = Vec::new();
+    let read = read_at_most(&mut answer, StoreList::MAX_BYTES, &mut bytes).await;
+    read.with_context(|| format!("the list at {url}"))?;
     let list = StoreList::parse(&bytes);
     list.map_err(|error| anyhow::anyhow!("{url} has no list of a store: {}", printable(&error.to_string())))
 }
 
-async fn body(answer: &mut Response, most: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = answer.chunk().await.context("it broke off")? {
-        bytes.extend_from_slice(&piece);
-        if bytes.len() > most {
-            bail!("it is longer than {most} bytes, the limit");
-        }
-    }
-    Ok(bytes)
+/// An address as it may be told: a query may hold a token.
+fn shown(url: &Url) -> Url {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown
 }
 
 fn find<'a>(list: &'a StoreList, name: &str) -> Result<&'a StoreFunction, Mistakes> {
