@@ -79,13 +79,16 @@ impl StackArguments {
 
     /// Reads the file and picks the functions.
     pub(crate) fn load(&self) -> Result<Stack> {
+        self.pick(self.read()?)
+    }
+
+    fn read(&self) -> Result<Stack> {
         let file = self.file()?;
         let mut text = read(&file)?;
         if self.envsubst {
             text = replace_variables(&file, &text)?;
         }
-        let stack = Stack::parse(&file, &text)?;
-        self.pick(stack)
+        Ok(Stack::parse(&file, &text)?)
     }
 
     fn pick(&self, mut stack: Stack) -> Result<Stack> {
@@ -105,6 +108,15 @@ impl StackArguments {
         }
         Ok(stack)
     }
+}
+
+/// The gateway of a stack file: of the one that is named, else of the usual one if it is here.
+pub(crate) fn gateway(named: Option<PathBuf>) -> Result<Option<String>> {
+    let arguments = StackArguments { yaml: named, filter: None, regex: None, envsubst: true };
+    if arguments.file().is_err() {
+        return Ok(None);
+    }
+    Ok(arguments.read()?.gateway)
 }
 
 impl Stack {
