@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, fmt, panic::Location};
+use std::{error::Error as StdError, fmt, mem, panic::Location};
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -40,7 +40,8 @@ pub struct Error {
     status: StatusCode,
     /// None where the caller is told nothing.
     text: Option<String>,
-    cause: Option<Cause>,
+    /// The newest first.
+    causes: Vec<Cause>,
     /// The author's line, where that is known.
     at: Option<&'static Location<'static>>,
 }
@@ -61,13 +62,13 @@ impl Error {
 
     /// An error of this crate's own, of which no line of the author's is known.
     pub(crate) fn of_sdk(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: Some(text.into()), cause: None, at: None }
+        Self { status, text: Some(text.into()), causes: Vec::new(), at: None }
     }
 
     /// A 500 of this crate's own.
     pub(crate) fn internal(cause: impl Into<Cause>) -> Self {
-        let cause = Some(cause.into());
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: None, cause, at: None }
+        let causes = vec![cause.into()];
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: None, causes, at: None }
     }
 
     /// A 400: what the caller sent is wrong, and how.
@@ -90,7 +91,8 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, text)
     }
 
-    /// Adds what it came from, which goes to the log and never to the caller.
+    /// Adds what it came from, which goes to the log and never to the caller: an error of any kind, one of this crate
+    /// among them, or a text. What was there before is what that came from.
     ///
     /// ```
     /// use fawn::{Error, http::StatusCode};
@@ -100,8 +102,13 @@ impl Error {
     /// assert!(format!("{error:?}").ends_with("try again later: the pool is empty"));
     /// ```
     #[must_use]
-    pub fn because(self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { cause: Some(cause.into()), ..self }
+    pub fn because(self, cause: impl Into<Self>) -> Self {
+        let mut cause: Self = cause.into();
+        let its_own = mem::take(&mut cause.causes);
+        // What is no error of this crate became one here, which has nothing to tell but that.
+        let told = cause.text.is_some().then(|| Cause::from(format!("{cause:?}")));
+        let causes = told.into_iter().chain(its_own).chain(self.causes).collect();
+        Self { causes, ..self }
     }
 
     /// The status that the caller gets.
@@ -149,10 +156,13 @@ impl fmt::Debug for Error {
         if let Some(text) = &self.text {
             write!(f, ": {text}")?;
         }
-        let mut cause = self.cause.as_deref().map(|cause| cause as &dyn StdError);
-        while let Some(this) = cause {
-            write!(f, ": {this}")?;
-            cause = this.source();
+        for cause in &self.causes {
+            write!(f, ": {cause}")?;
+            let mut source = cause.source();
+            while let Some(cause) = source {
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
         }
         Ok(())
     }

@@ -64,6 +64,16 @@ fn a_failure_tells_the_caller_what_the_handler_chose() {
 }
 
 #[test]
+fn an_error_keeps_all_that_it_came_from() {
+    let lower = Error::not_found("no row 17").because(io::Error::other("the disk is on fire"));
+    let error = Error::bad_request("no such pet").because("first").because("second").because(lower);
+    assert_eq!(error.to_string(), "400 Bad Request: no such pet");
+    let log = format!("{error:?}");
+    assert!(log.contains(": 400 Bad Request: no such pet: tests/handlers.rs:"), "{log}");
+    assert!(log.ends_with(": 404 Not Found: no row 17: the disk is on fire: second: first"), "{log}");
+}
+
+#[test]
 fn any_other_failure_tells_nothing() {
     const NOTHING: (u16, &str) = (500, "internal server error\n");
     let io = async |_: Request| -> fawn::Result<String> { Ok(std::fs::read_to_string("/no/such/file")?) };
