@@ -42,7 +42,19 @@ pub const MAX_BODY_BYTES: usize = 16 << 20;
 ///     Response::new(Body::from_stream(pieces))
 /// }
 /// ```
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    sender: Sender,
+}
+
+/// Who has sent a body, and so whose fault it is if that is not as it should be.
+#[derive(Clone, Copy)]
+enum Sender {
+    /// The caller, who is told what is wrong.
+    Caller,
+    /// A service that the function has asked: the caller is told no more than that.
+    Service,
+}
 
 enum Inner {
     Whole(Bytes),
@@ -62,7 +74,7 @@ impl Body {
     /// # }
     /// ```
     pub fn empty() -> Self {
-        Self(Inner::Whole(Bytes::new()))
+        Inner::Whole(Bytes::new()).into()
     }
 
     /// A value as JSON; its content type is yours to set. [`Json`](crate::Json) does both for an answer.
@@ -102,13 +114,19 @@ impl Body {
         D: Into<Bytes>,
         E: Into<Cause>,
     {
-        Self(Inner::Pieces(UnsyncBoxBody::new(Pieces(Box::pin(stream)))))
+        Inner::Pieces(UnsyncBoxBody::new(Pieces(Box::pin(stream)))).into()
+    }
+
+    /// The body as that of an answer to the function's own request.
+    pub(crate) fn of_service(self) -> Self {
+        Self { sender: Sender::Service, ..self }
     }
 
     /// The next piece, or nothing at the end.
     ///
     /// # Errors
-    /// A 400 if the body breaks off.
+    /// A 400 if the body breaks off; as in all that reads a body, a 502 instead if it is that of an answer to a
+    /// [`Client`](crate::Client): the caller is not told what another service said.
     ///
     /// ```
     /// use fawn::{Request, Result};
@@ -124,7 +142,7 @@ impl Body {
     /// ```
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         let piece = poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await;
-        piece.transpose().map_err(|cause| bad_request("the body broke off").because(cause))
+        piece.transpose().map_err(|cause| self.sender.broke("the body broke off", cause))
     }
 
     /// All of it.
@@ -155,12 +173,15 @@ impl Body {
     /// ```
     pub async fn bytes_up_to(mut self, most_bytes: usize) -> Result<Bytes> {
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
-        let Some(second) = self.chunk().await? else { return within(first, most_bytes) };
-        let mut all = BytesMut::from(within(first, most_bytes)?);
+        if first.len() > most_bytes {
+            return Err(self.sender.sent_more_than(most_bytes));
+        }
+        let Some(second) = self.chunk().await? else { return Ok(first) };
+        let mut all = BytesMut::from(first);
         let mut next = Some(second);
         while let Some(piece) = next {
             if piece.len() > most_bytes - all.len() {
-                return Err(too_large(most_bytes));
+                return Err(self.sender.sent_more_than(most_bytes));
             }
             all.extend_from_slice(&piece);
             next = self.chunk().await?;
@@ -180,8 +201,9 @@ impl Body {
     /// # }
     /// ```
     pub async fn text(self) -> Result<String> {
+        let sender = self.sender;
         String::from_utf8(self.bytes().await?.into())
-            .map_err(|cause| bad_request("the body is not text in UTF-8").because(cause))
+            .map_err(|cause| sender.broke("the body is not text in UTF-8", cause))
     }
 
     /// All of it, read as JSON.
@@ -196,44 +218,61 @@ impl Body {
     /// # }
     /// ```
     pub async fn json<T: DeserializeOwned>(self) -> Result<T> {
-        serde_json::from_slice(&self.bytes().await?)
-            .map_err(|error| bad_request(format!("the body is not the JSON that is wanted: {error}")))
+        let sender = self.sender;
+        serde_json::from_slice(&self.bytes().await?).map_err(|error| {
+            sender.wrong(StatusCode::BAD_REQUEST, format!("the body is not the JSON that is wanted: {error}"))
+        })
     }
 
     /// The body as pieces.
     fn pieces(&mut self) -> Option<&mut UnsyncBoxBody<Bytes, io::Error>> {
         #[cfg(target_family = "wasm")]
-        if let Inner::Host(body) = &mut self.0 {
+        if let Inner::Host(body) = &mut self.inner {
             use http_body_util::BodyExt;
             let body = mem::replace(body, wstd::http::Body::empty());
             let pieces =
                 body.into_boxed_body().map_err(|error| io::Error::other(error.into_boxed_dyn_error()));
-            self.0 = Inner::Pieces(pieces.boxed_unsync());
+            self.inner = Inner::Pieces(pieces.boxed_unsync());
         }
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Pieces(pieces) => Some(pieces),
             _ => None,
         }
     }
 }
 
-fn bad_request(text: impl Into<String>) -> Error {
-    Error::of_sdk(StatusCode::BAD_REQUEST, text)
+impl Sender {
+    /// What is wrong with the body.
+    fn wrong(self, status: StatusCode, text: String) -> Error {
+        match self {
+            Self::Caller => Error::of_sdk(status, text),
+            Self::Service => not_as_expected().because(text),
+        }
+    }
+
+    /// What is wrong with the body, and what that comes from, which is for the log.
+    fn broke(self, text: &'static str, cause: impl Into<Cause>) -> Error {
+        match self {
+            Self::Caller => Error::of_sdk(StatusCode::BAD_REQUEST, text).because(cause.into()),
+            Self::Service => not_as_expected().because(cause.into()).because(text),
+        }
+    }
+
+    fn sent_more_than(self, most_bytes: usize) -> Error {
+        self.wrong(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {most_bytes} bytes"))
+    }
 }
 
-fn within(bytes: Bytes, most_bytes: usize) -> Result<Bytes> {
-    if bytes.len() > most_bytes { Err(too_large(most_bytes)) } else { Ok(bytes) }
-}
-
-fn too_large(most_bytes: usize) -> Error {
-    Error::of_sdk(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {most_bytes} bytes"))
+fn not_as_expected() -> Error {
+    let text = "a service that this function needs did not answer as expected";
+    Error::of_sdk(StatusCode::BAD_GATEWAY, text)
 }
 
 impl Stream for Body {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Inner::Whole(bytes) = &mut self.0 {
+        if let Inner::Whole(bytes) = &mut self.inner {
             let bytes = mem::take(bytes);
             return Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)));
         }
@@ -271,18 +310,24 @@ where
 #[cfg(target_family = "wasm")]
 impl From<wstd::http::Body> for Body {
     fn from(body: wstd::http::Body) -> Self {
-        Self(Inner::Host(body))
+        Inner::Host(body).into()
     }
 }
 
 #[cfg(target_family = "wasm")]
 impl From<Body> for wstd::http::Body {
     fn from(body: Body) -> Self {
-        match body.0 {
+        match body.inner {
             Inner::Whole(bytes) => bytes.into(),
             Inner::Pieces(pieces) => Self::from_http_body(pieces),
             Inner::Host(body) => body,
         }
+    }
+}
+
+impl From<Inner> for Body {
+    fn from(inner: Inner) -> Self {
+        Self { inner, sender: Sender::Caller }
     }
 }
 
@@ -294,7 +339,7 @@ impl From<()> for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(Inner::Whole(bytes))
+        Inner::Whole(bytes).into()
     }
 }
 
@@ -324,7 +369,7 @@ impl From<&'static str> for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.inner {
             Inner::Whole(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             _ => f.write_str("Body(..)"),
         }

@@ -72,7 +72,8 @@ impl Client {
     /// Sends a request, and gives the answer once its head is there, whatever its status.
     ///
     /// # Errors
-    /// A 502 if there is no answer; why is for the log. A 500 if the address is not a whole one.
+    /// A 502 if there is no answer; why is for the log. A 500 if the address is not a whole one. What reads the answer's
+    /// body fails with a 502 too, if that breaks off, is too long, or is not what it is read as.
     ///
     /// ```
     /// use fawn::{Client, Request};
@@ -86,11 +87,13 @@ impl Client {
     pub async fn send<B: Into<Body>>(&self, request: Request<B>) -> Result<Response> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         if uri.scheme().is_none() || uri.authority().is_none() {
-            let cause = format!("{uri} is not a whole address: write it as https://HOST/PATH");
+            // Without the address: it may hold what is nobody's business.
+            let cause = format!("{method}: the address is not a whole one: write it as https://HOST/PATH");
             return Err(Error::internal(cause));
         }
         platform::send(self, request.map(Into::into))
             .await
+            .map(|answer| answer.map(Body::of_service))
             .map_err(|why| unreached(&Unreached { method, uri, why }))
     }
 }

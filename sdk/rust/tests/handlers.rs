@@ -200,3 +200,39 @@ fn without_an_answer_a_request_is_a_502_that_hides_the_address() {
         assert_eq!(call(fetch, post(not_whole)).status(), 500, "{not_whole}");
     }
 }
+
+#[test]
+fn an_answer_that_is_not_as_expected_is_a_502_that_hides_it() {
+    const TOLD: (u16, &str) = (502, "a service that this function needs did not answer as expected\n");
+    let fetch = async || fawn::call("other", "").await.map(Response::into_body);
+    let json =
+        async |_: Request| -> fawn::Result<String> { Ok(fetch().await?.json::<f64>().await?.to_string()) };
+    let utf_8 = async |_: Request| -> fawn::Result<String> { fetch().await?.text().await };
+    let short = async |_: Request| -> fawn::Result<Bytes> { fetch().await?.bytes_up_to(4).await };
+    let answered = |body: fn() -> Body| Sandbox::new().answering(move |_| Response::new(body()));
+    assert_eq!(text(&answered(|| r#""token=abc""#.into()).call(json, post(""))), TOLD);
+    assert_eq!(text(&answered(|| vec![b't', 0xff].into()).call(utf_8, post(""))), TOLD);
+    for too_long in [|| "12345".into(), || pieces(&["12", "345"])] as [fn() -> Body; 2] {
+        assert_eq!(text(&answered(too_long).call(short, post(""))), TOLD);
+    }
+    let broken = || Body::from_stream(stream::iter([Ok("one"), Err(io::Error::other("token=abc"))]));
+    assert_eq!(text(&answered(broken).call(utf_8, post(""))), TOLD);
+
+    // The log has the cause.
+    let logged = async |_: Request| -> fawn::Result<String> {
+        Ok(format!("{:?}", fetch().await?.text().await.unwrap_err()))
+    };
+    let log = "502 Bad Gateway: a service that this function needs did not answer as expected: the body broke off: \
+               token=abc";
+    assert_eq!(text(&answered(broken).call(logged, post(""))), (200, log));
+}
+
+#[test]
+fn the_log_does_not_learn_what_an_address_holds() {
+    for address in ["/path?key=hunter2", "hunter2"] {
+        let request = Request::get(address).body("").unwrap();
+        let error = futures_lite::future::block_on(Client::new().send(request)).unwrap_err();
+        let log = format!("{error:?}");
+        assert!(log.contains("GET: the address is not a whole one") && !log.contains("hunter2"), "{log}");
+    }
+}
