@@ -228,6 +228,20 @@ fn an_answer_that_is_not_as_expected_is_a_502_that_hides_it() {
 }
 
 #[test]
+fn what_answers_may_call_a_handler_itself() {
+    let inner = async |_: Request| fawn::env_or("FAWN_TEST_WHERE", "nowhere");
+    let twice = async |_: Request| -> fawn::Result<String> {
+        let first = fawn::call("inner", "").await?.into_body().text().await?;
+        let second = fawn::call("inner", "").await?.into_body().text().await?;
+        Ok(format!("{first}, {second}, {}", fawn::env("FAWN_TEST_WHERE")?))
+    };
+    let sandbox = Sandbox::new()
+        .variable("FAWN_TEST_WHERE", "outside")
+        .answering(move |request| call(inner, request).map(Body::from));
+    assert_eq!(text(&sandbox.call(twice, post(""))), (200, "nowhere, nowhere, outside"));
+}
+
+#[test]
 fn the_log_does_not_learn_what_an_address_holds() {
     for address in ["/path?key=hunter2", "hunter2"] {
         let request = Request::get(address).body("").unwrap();

@@ -17,7 +17,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fmt, io,
+    fmt, io, mem,
     pin::pin,
     str::Utf8Error,
     sync::Arc,
@@ -190,19 +190,21 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// While it lives, this thread is in a sandbox.
-struct Within;
+/// While it lives, this thread is in a sandbox; afterwards it is where it was, which is another one if what answers
+/// a function's request calls a handler itself.
+struct Within {
+    outer: Sandbox,
+}
 
 impl Within {
     fn enter(sandbox: Sandbox) -> Self {
-        SANDBOX.set(sandbox);
-        Self
+        Self { outer: SANDBOX.replace(sandbox) }
     }
 }
 
 impl Drop for Within {
     fn drop(&mut self) {
-        SANDBOX.take();
+        SANDBOX.set(mem::take(&mut self.outer));
     }
 }
 
