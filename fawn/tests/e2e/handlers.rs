@@ -271,6 +271,7 @@ async fn the_sdk_for_rust_keeps_its_word() {
         r"invalid digit found in string",
         r"INFO asked to fail: a\\nERROR forged",
         "panicked at src/lib.rs:",
+        r"on purpose\\nINFO forged",
         "the answer has the header connection",
         "the answer broke off",
         "half way",

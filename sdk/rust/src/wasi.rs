@@ -17,6 +17,7 @@ where
     R: IntoResponse,
 {
     crate::function_log::start();
+    crate::function_log::tell_panics();
     wstd::runtime::block_on(async {
         let response = match try_from_incoming(request) {
             Ok(request) => answer(handler, request.map(Body::from)).await,

@@ -37,7 +37,7 @@ async fn handle(request: Request) -> Result<Response> {
             info!("asked to fail: {text}");
             text.parse::<u32>()?.to_string().into_response()
         }
-        "/panic" => panic!("on purpose"),
+        "/panic" => panic!("on purpose\nINFO forged"),
         "/header" => Response::builder().header("connection", "close").body(Body::empty())?,
         _ => StatusCode::NOT_FOUND.into_response(),
     })
