@@ -86,7 +86,7 @@ pub use settings::{env, env_or, secret, secret_bytes};
 /// Makes a function of the `async fn` below it: what Fawn calls for each request.
 ///
 /// It takes one argument, anything that is [`FromRequest`], and answers with anything that is [`IntoResponse`]. There
-/// is one in a crate, at the top level of a library with `crate-type = ["cdylib", "lib"]`.
+/// is one in a crate, at the top level of a library with `crate-type = ["cdylib"]`.
 ///
 /// ```
 /// #[fawn::handler]
