@@ -8,7 +8,7 @@ use fawn::{
     http::{StatusCode, header},
 };
 use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Rgba, RgbaImage, imageops,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgba, RgbaImage, imageops,
     metadata::Orientation,
 };
 use serde::Deserialize;
@@ -18,6 +18,9 @@ const MAX_FILE_BYTES: usize = 8 << 20;
 /// The most that its pixels may take in memory, in bytes: 12 million of a usual photo. Whatever is done with them fits
 /// into the 128 MiB that an instance has by default.
 const MAX_PIXEL_BYTES: u64 = 36 << 20;
+/// The most that reading a PNG may take besides, in bytes, such as for what is noted in it, which may unpack to a thousand
+/// times its length. All that a file holds as it is fits.
+const MAX_NOTED_BYTES: u64 = 16 << 20;
 /// The most that the pixels of the answer may take, in bytes: 5 million of a usual photo.
 const MAX_MADE_BYTES: usize = 16 << 20;
 
@@ -62,16 +65,7 @@ pub async fn handle(request: Request) -> Result<Response> {
 }
 
 fn decode(file: Bytes) -> Result<(Format, DynamicImage, Orientation)> {
-    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format()?;
-    let format = match reader.format() {
-        Some(ImageFormat::Jpeg) => Format::Jpeg,
-        Some(ImageFormat::Png) => Format::Png,
-        _ => {
-            let text = "the body is neither PNG nor JPEG";
-            return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-        }
-    };
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let (format, mut decoder) = open(file)?;
     let (width, height) = decoder.dimensions();
     if decoder.total_bytes() > MAX_PIXEL_BYTES {
         let text = format!(
@@ -85,8 +79,32 @@ fn decode(file: Bytes) -> Result<(Format, DynamicImage, Orientation)> {
     Ok((format, DynamicImage::from_decoder(decoder).map_err(unreadable)?, orientation))
 }
 
+/// Reads all that comes before the pixels.
+fn open(file: Bytes) -> Result<(Format, impl ImageDecoder)> {
+    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format()?;
+    let format = match reader.format() {
+        Some(ImageFormat::Jpeg) => Format::Jpeg,
+        Some(ImageFormat::Png) => Format::Png,
+        _ => {
+            let text = "the body is neither PNG nor JPEG";
+            return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        }
+    };
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_NOTED_BYTES);
+    reader.limits(limits);
+    Ok((format, reader.into_decoder().map_err(unreadable)?))
+}
+
 fn unreadable(error: ImageError) -> Error {
-    Error::bad_request(format!("the picture cannot be read: {error}"))
+    match error {
+        ImageError::Limits(_) => {
+            let text =
+                format!("reading the picture takes more than {MAX_NOTED_BYTES} bytes besides its pixels");
+            Error::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+        }
+        error => Error::bad_request(format!("the picture cannot be read: {error}")),
+    }
 }
 
 /// Turned the right way up last, when it is small. Width and height are of what is then seen.

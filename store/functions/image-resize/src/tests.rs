@@ -1,6 +1,9 @@
 use super::*;
 use fawn::testing;
-use image::{ImageEncoder, Rgb, RgbImage, codecs::jpeg::JpegEncoder};
+use image::{
+    ImageEncoder, Rgb, RgbImage,
+    codecs::{jpeg::JpegEncoder, png::PngEncoder},
+};
 
 fn resize(uri: &str, file: Vec<u8>) -> Response<Bytes> {
     testing::call(handle, Request::post(uri).body(file).unwrap())
@@ -70,6 +73,26 @@ fn turns_what_a_camera_held_on_its_side_has_taken() {
     assert!(picture.get_pixel(8, 30).0[0] > 200, "what was right is below");
 }
 
+/// A PNG with a colour profile (iCCP) of so many bytes, which are next to none in the file.
+fn with_profile(bytes: usize) -> Vec<u8> {
+    let mut png = Vec::new();
+    let mut encoder = PngEncoder::new(&mut png);
+    encoder.set_icc_profile(vec![0; bytes]).unwrap();
+    encoder.write_image(&[0; 3], 1, 1, image::ExtendedColorType::Rgb8).unwrap();
+    png
+}
+
+#[test]
+fn unpacks_no_more_of_a_profile_than_there_is_room_for() {
+    let unpacked =
+        |file: Vec<u8>| open(file.into()).unwrap().1.icc_profile().unwrap().map(|profile| profile.len());
+    assert_eq!(unpacked(with_profile(3000)), Some(3000));
+    let hostile = with_profile(MAX_NOTED_BYTES as usize + 1);
+    assert!(hostile.len() < 1 << 20);
+    assert_eq!(unpacked(hostile.clone()), None);
+    assert_eq!(seen(&resize("/?width=1", hostile)).dimensions(), (1, 1));
+}
+
 #[test]
 fn says_what_is_wrong() {
     let cut = png(100, 100)[..80].to_vec();
@@ -84,6 +107,7 @@ fn says_what_is_wrong() {
         ("/?width=1", vec![0; MAX_FILE_BYTES + 1], 413, "longer than"),
         ("/?format=png", png(3000, 2000), 400, "3000 times 2000 pixels is too large"),
         ("/?width=1", png(4000, 4000), 413, "4000 times 4000"),
+        ("/?width=1", png(6_000_000, 1), 413, "besides its pixels"),
     ] {
         let answer = resize(uri, file);
         let text = str::from_utf8(answer.body()).unwrap();
