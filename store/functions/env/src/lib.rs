@@ -7,8 +7,20 @@ use std::fmt::{self, Write};
 use fawn::{Request, Result};
 
 /// What stands in the name of a variable or a header whose value is nobody's business.
-const SECRET_WORDS: [&str; 9] =
-    ["AUTH", "COOKIE", "CREDENTIAL", "KEY", "PASSPHRASE", "PASSWD", "PASSWORD", "SECRET", "TOKEN"];
+const SECRET_WORDS: [&str; 12] = [
+    "AUTH",
+    "COOKIE",
+    "CREDENTIAL",
+    "DSN",
+    "JWT",
+    "KEY",
+    "PASS",
+    "PRIVATE",
+    "PWD",
+    "SECRET",
+    "SESSION",
+    "TOKEN",
+];
 
 /// The longest body that is accepted, in bytes: only its length is told.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -39,11 +51,18 @@ fn lossy(text: &std::ffi::OsStr) -> String {
 }
 
 fn line(text: &mut String, name: &str, between: &str, value: &str) -> fmt::Result {
-    if SECRET_WORDS.iter().any(|word| name.to_uppercase().contains(word)) {
+    let name_tells = SECRET_WORDS.iter().any(|word| name.to_uppercase().contains(word));
+    if name_tells || names_a_user(value) {
         writeln!(text, "{name}{between}({} bytes, not shown)", value.len())
     } else {
         writeln!(text, "{name}{between}{value}")
     }
+}
+
+/// Whether there is an address with a user in it, who may have a password: `postgres://user:password@host/`. A password
+/// that is not encoded as it should be may hold anything, so all up to an `@` counts.
+fn names_a_user(value: &str) -> bool {
+    value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 #[cfg(test)]
@@ -67,10 +86,39 @@ mod tests {
     #[test]
     fn tells_no_secret() {
         let mut text = String::new();
-        for name in ["api_key", "DB_PASSWORD", "Set-Cookie", "GITHUB_TOKEN"] {
+        for name in [
+            "api_key",
+            "DB_PASSWORD",
+            "DB_PASS",
+            "MYSQL_PWD",
+            "SENTRY_DSN",
+            "jwt",
+            "PHP_SESSION_ID",
+            "private",
+            "Set-Cookie",
+            "GITHUB_TOKEN",
+        ] {
             line(&mut text, name, "=", "hunter2").unwrap();
         }
+        for value in [
+            "postgres://user:hunter2@host/db",
+            "a=b c://hunter2@d",
+            "redis://:hunter2/@host",
+            "a://b,c://hunter2@d",
+        ] {
+            line(&mut text, "URL", "=", value).unwrap();
+        }
         assert!(text.contains("api_key=(7 bytes, not shown)\n") && !text.contains("hunter2"), "{text}");
+        assert!(text.contains("URL=(31 bytes, not shown)\n"), "{text}");
+    }
+
+    #[test]
+    fn shows_what_is_no_secret() {
+        let mut text = String::new();
+        for (name, value) in [("URL", "https://example.com/a"), ("MAIL", "ada@example.com")] {
+            line(&mut text, name, "=", value).unwrap();
+        }
+        assert_eq!(text, "URL=https://example.com/a\nMAIL=ada@example.com\n");
     }
 
     #[test]
