@@ -51,6 +51,7 @@ mod secrets;
 mod soak;
 mod start;
 mod store;
+mod store_functions;
 mod streaming;
 mod templates;
 mod token_server;

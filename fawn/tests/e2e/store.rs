@@ -1,9 +1,6 @@
 //! Functions of a store that lies packed on this machine.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -178,30 +175,4 @@ async fn what_is_no_store_keeps_a_server_from_starting() {
         let said = refused(pack.text()).await;
         assert!(said.contains(expected), "{said}");
     }
-}
-
-/// The functions of the folder `store`, as `store/build` packs them.
-#[tokio::test]
-#[ignore = "needs the packed store: run scripts/test"]
-async fn the_store_serves_its_functions() {
-    let folder = env::var_os("FAWN_STORE_PACK").expect("FAWN_STORE_PACK is not set: run scripts/test e2e");
-    let folder = PathBuf::from(folder);
-    let list: Value = serde_json::from_slice(&fs::read(folder.join("functions.json")).unwrap()).unwrap();
-    let edge = Plan::new().in_one().argument("--store").argument(folder.to_str().unwrap()).start().await;
-    let functions = list["functions"].as_array().unwrap();
-    assert!(!functions.is_empty(), "{list}");
-    for function in functions {
-        let name = function["name"].as_str().unwrap();
-        for image in function["images"].as_object().unwrap().values() {
-            let image = image.as_str().unwrap();
-            assert!(image.starts_with("oci:images:"), "{name} comes over a network: {image}");
-        }
-        let said: Value =
-            serde_json::from_str(&edge.fawn(&["store", "deploy", name, "--json"]).await.succeeds()).unwrap();
-        assert_eq!(said["deployment"]["phase"], "ready", "{said}");
-        let status = edge.status(name).await.json();
-        assert_eq!(status["image"], said["image"], "what serves is the store's: {status}");
-    }
-    assert!(!edge.call("hello", "").await.ok().is_empty());
-    assert_eq!(edge.metric("fawn_pull_bytes_total").await, 0.0);
 }
