@@ -1,8 +1,10 @@
 //! What several functions say at once, a line each, and how a command is ended from outside.
 
 use std::{
-    env,
+    env, fs,
+    future::pending,
     io::{self, IsTerminal, Write},
+    sync::{PoisonError, RwLock},
 };
 
 use anyhow::{Context, Result};
@@ -17,18 +19,27 @@ const COLOURS: [u8; 5] = [36, 35, 32, 33, 34];
 /// Puts the function's name in front of each line where there are several.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    names: Vec<String>,
-    width: usize,
+    /// A name keeps its place, and so its colour.
+    names: RwLock<Vec<String>>,
     colours: bool,
 }
 
 impl Lines {
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
-        let names: Vec<String> = names.into_iter().cloned().collect();
-        let width = names.iter().map(String::len).max().unwrap_or_default();
+        let names = RwLock::new(names.into_iter().cloned().collect());
         // no-color.org
         let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|off| off.is_empty());
-        Self { names, width, colours }
+        Self { names, colours }
+    }
+
+    /// Takes in further functions.
+    pub(crate) fn know<'a>(&self, names: impl IntoIterator<Item = &'a String>) {
+        let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            if !known.contains(name) {
+                known.push(name.clone());
+            }
+        }
     }
 
     /// A line of a function's build, or about it, on standard error.
@@ -44,14 +55,15 @@ impl Lines {
     }
 
     fn prefix(&self, name: &str) -> String {
-        let Some(place) = self.names.iter().position(|known| known == name).filter(|_| self.names.len() > 1)
-        else {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = names.iter().position(|known| known == name).filter(|_| names.len() > 1) else {
             return String::new();
         };
+        let width = names.iter().map(String::len).max().unwrap_or_default();
         let colour = COLOURS.get(place % COLOURS.len()).filter(|_| self.colours);
         match colour {
-            Some(colour) => format!("\u{1b}[{colour}m{name:width$} |\u{1b}[0m ", width = self.width),
-            None => format!("{name:width$} | ", width = self.width),
+            Some(colour) => format!("\u{1b}[{colour}m{name:width$} |\u{1b}[0m "),
+            None => format!("{name:width$} | "),
         }
     }
 }
@@ -65,13 +77,32 @@ pub(crate) fn printable(text: &str) -> String {
 pub(crate) async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     let listen = |kind| signal(kind).context("signals cannot be listened for");
     let mut interrupt = listen(SignalKind::interrupt())?;
-    let (mut terminate, mut hang_up) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
+    let mut terminate = listen(SignalKind::terminate())?;
+    // What nohup(1) started outlives its terminal.
+    let mut hang_up = match fs::read_to_string("/proc/self/status") {
+        Ok(status) if ignores(&status, SignalKind::hangup()) => None,
+        _ => Some(listen(SignalKind::hangup())?),
+    };
+    let hung_up = async {
+        match &mut hang_up {
+            Some(hang_up) => hang_up.recv().await,
+            None => pending().await,
+        }
+    };
     select! {
         done = work => done.map(Some),
         _ = interrupt.recv() => Ok(None),
         _ = terminate.recv() => Ok(None),
-        _ = hang_up.recv() => Ok(None),
+        _ = hung_up => Ok(None),
     }
+}
+
+/// Whether a process ignores a signal, by its `/proc/PID/status` (proc(5), `SigIgn`).
+fn ignores(status: &str, signal: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let bit = signal.as_raw_value().checked_sub(1).and_then(|place| u32::try_from(place).ok());
+    bit.and_then(|place| mask.checked_shr(place)).is_some_and(|rest| rest & 1 == 1)
 }
 
 #[cfg(test)]
@@ -86,7 +117,23 @@ mod tests {
         assert_eq!((lines.prefix("api"), lines.prefix("resize")), ("api    | ".into(), "resize | ".into()));
         lines.colours = true;
         assert_eq!(lines.prefix("resize"), "\u{1b}[35mresize |\u{1b}[0m ");
-        assert_eq!(Lines::of(&names[..1]).prefix("api"), "");
+        let mut lines = Lines::of(&names[..1]);
+        lines.colours = false;
+        assert_eq!(lines.prefix("api"), "");
+        lines.know(&["a".to_owned(), "api".to_owned(), "resize".to_owned()]);
+        assert_eq!((lines.prefix("api"), lines.prefix("a")), ("api    | ".into(), "a      | ".into()));
+    }
+
+    #[test]
+    fn an_ignored_signal_is_known() {
+        let ignores = |mask: &str| {
+            let status = format!(
+                "Name:\tfawn\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n"
+            );
+            ignores(&status, SignalKind::hangup())
+        };
+        assert!(ignores("0000000000000001") && ignores("0000000000001003"));
+        assert!(!ignores("0000000000001002") && !ignores("nonsense"));
     }
 
     #[test]
