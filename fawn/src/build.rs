@@ -64,6 +64,13 @@ pub(crate) struct BuildSettings {
     /// How many functions are built at once
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) parallel: u8,
+    #[command(flatten)]
+    pub(crate) each: BuildLimit,
+}
+
+/// How each function is built.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BuildLimit {
     /// How long one build may take
     #[arg(long, default_value = "30m", value_name = "DURATION", value_parser = time)]
     pub(crate) build_timeout: Duration,
@@ -151,7 +158,7 @@ async fn build_one(
     lines: &Lines,
 ) -> Result<Option<Built>> {
     match prepare(project, stack, name, function)? {
-        Ok(source) => compile(&source, name, function, settings, lines).await.map(Some),
+        Ok(source) => compile(&source, name, function, &settings.each, lines).await.map(Some),
         Err(why) => {
             lines.say(name, &format!("{name} is not built here: {why}"));
             Ok(None)
@@ -198,9 +205,9 @@ pub(crate) fn prepare(
 }
 
 impl Source {
-    /// Whether anything is otherwise than at the last time.
-    pub(crate) fn changed(&self) -> bool {
-        self.wrapped.changed
+    /// What it is built from: another digest means other sources.
+    pub(crate) fn digest(&self) -> Result<Digest> {
+        self.wrapped.digest()
     }
 }
 
@@ -209,7 +216,7 @@ pub(crate) async fn compile(
     source: &Source,
     name: &str,
     function: &Function,
-    settings: &BuildSettings,
+    limit: &BuildLimit,
     lines: &Lines,
 ) -> Result<Built> {
     let (folder, began) = (&source.wrapped.folder, Instant::now());
@@ -221,9 +228,9 @@ pub(crate) async fn compile(
     lines.say(name, &format!("{name} is being built with {}", source.template.language));
     let mut command = Command::new("sh");
     command.arg(BUILD_SCRIPT).current_dir(folder).envs(variables(name, function, &source.template)?);
-    let status = timeout(settings.build_timeout, show(&mut command, name, lines)).await;
+    let status = timeout(limit.build_timeout, show(&mut command, name, lines)).await;
     let status =
-        status.with_context(|| format!("{BUILD_SCRIPT} takes more than {:?}", settings.build_timeout))??;
+        status.with_context(|| format!("{BUILD_SCRIPT} takes more than {:?}", limit.build_timeout))??;
     ensure!(status.success(), "{BUILD_SCRIPT} of template {} ended with {status}", source.template.language);
     Ok(Built { took: began.elapsed(), ..inspect(module)? })
 }
@@ -379,7 +386,8 @@ mod tests {
             "provider: {{name: openfaas}}\nfunctions: {{f: {{lang: t, handler: ./f, {function}}}}}\n"
         );
         let stack = Stack::parse(Path::new("stack.yml"), &text).unwrap();
-        let settings = BuildSettings { parallel: 1, build_timeout: Duration::from_secs(60) };
+        let settings =
+            BuildSettings { parallel: 1, each: BuildLimit { build_timeout: Duration::from_secs(60) } };
         let lines = Lines::of(stack.functions.keys());
         let (_, built) = build_all(&project, &stack, &settings, &lines).await.pop().unwrap();
         built.map(|built| built.unwrap())

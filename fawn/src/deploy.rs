@@ -43,7 +43,10 @@ Credentials are those of `faas-cli login`; for a gateway on this machine, those 
 pub(crate) struct DeployArguments {
     /// A module (.wasm), its text (.wat), an image layout (oci:FOLDER:TAG, oci-archive:TAR:TAG), or an image
     /// reference
-    #[arg(value_name = "FILE|REFERENCE")]
+    #[arg(
+        value_name = "FILE|REFERENCE",
+        conflicts_with_all = ["parallel", "build_timeout", "envsubst"]
+    )]
     source: Option<String>,
     #[command(flatten)]
     pub(crate) stack: StackArguments,
@@ -289,6 +292,9 @@ mod tests {
             &["deploy", "--memory", "1Mi"],
             &["deploy", "--filter", "a", "--regex", "b"],
             &["deploy", "a.wasm", "--no-build"],
+            &["deploy", "a.wasm", "--parallel", "2"],
+            &["deploy", "a.wasm", "--build-timeout", "1m"],
+            &["deploy", "a.wasm", "--envsubst", "false"],
             &["deploy", "--parallel", "0"],
         ] {
             assert!(Line::try_parse_from(line).is_err(), "{line:?}");

@@ -1,27 +1,35 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    env,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use runtime_api::FunctionName;
-use tokio::task::JoinSet;
+use runtime_api::{Digest, FunctionName};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
-    build::{self, BuildSettings},
+    build::{self, BuildLimit, Source},
     client::{ClientArguments, Gateway},
     deploy::time,
-    deploy_stack::Deploying,
+    deploy_stack::{Deployed, Deploying},
     follow::follow,
+    shrinkwrap::Busy,
     stack::{Additions, Function, Stack, StackArguments},
     templates,
     terminal::{Lines, until_interrupted},
     watch::{Subject, Watcher},
 };
+
+/// How often a folder is asked for in which another process builds.
+const TURN: Duration = Duration::from_millis(250);
 
 /// Build, deploy and follow the functions of a stack file, again each time that a file is saved
 ///
@@ -40,7 +48,7 @@ pub(crate) struct DevArguments {
     #[command(flatten)]
     client: ClientArguments,
     #[command(flatten)]
-    build: BuildSettings,
+    build: BuildLimit,
     /// The functions' namespace [default: that of the stack file]
     #[arg(long, short, default_value = "")]
     namespace: String,
@@ -57,13 +65,16 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<()> {
     let gateway = Arc::new(arguments.client.gateway(stack.gateway.as_deref())?);
     // Who cannot deploy is told so before anything is built.
     gateway.time().await?;
+    let project = build::project()?;
     let session = Session {
-        project: build::project()?,
         lines: Arc::new(Lines::of(stack.functions.keys())),
         additions: Additions { namespace: arguments.namespace.clone(), ..Additions::default() },
         serving: BTreeMap::new(),
+        failed: BTreeSet::new(),
+        followed: BTreeSet::new(),
         logs: JoinSet::new(),
-        watcher: Watcher::new()?,
+        watcher: Watcher::new(&project)?,
+        project,
         gateway,
         stack,
         arguments,
@@ -78,27 +89,35 @@ struct Session {
     gateway: Arc<Gateway>,
     additions: Additions,
     lines: Arc<Lines>,
-    /// How each function was when it was last deployed; it is not here while its last build or deployment failed.
-    serving: BTreeMap<String, Function>,
+    /// What was deployed last of each function.
+    serving: BTreeMap<String, Serving>,
+    /// Those whose last build or deployment failed.
+    failed: BTreeSet<String>,
     /// Those whose logs are followed.
+    followed: BTreeSet<FunctionName>,
     logs: JoinSet<Result<()>>,
     watcher: Watcher,
+}
+
+/// A function as this session deployed it. Others may build in the same folder, so what lies there says nothing of that.
+struct Serving {
+    function: Function,
+    /// What it was built from; None is a function that is deployed by its image.
+    source: Option<Digest>,
 }
 
 impl Session {
     async fn run(mut self) -> Result<()> {
         let mut subjects: Vec<_> = self.stack.functions.keys().cloned().map(Subject::Function).collect();
-        let mut followed = Vec::new();
         loop {
             // What changes from here on is seen; and what went and came again needs to be watched anew.
             self.watcher.watch(roots(&self.project, &self.stack))?;
             for subject in subjects {
                 match subject {
                     Subject::Function(name) => self.refresh(&name, false).await,
-                    Subject::Stack => self.reload().await,
+                    Subject::Stack => self.reload().await?,
                 }
             }
-            self.follow_logs(&mut followed).await?;
             writeln!(io::stderr(), "waiting for changes; Ctrl-C ends this")
                 .context("standard error is closed")?;
             subjects = self.next_changes().await?;
@@ -119,78 +138,138 @@ impl Session {
     async fn refresh(&mut self, name: &str, settings_changed: bool) {
         let Some(function) = self.stack.functions.get(name).cloned() else { return };
         let began = Instant::now();
-        let was_serving = self.serving.contains_key(name);
-        match self.try_refresh(name, &function, settings_changed || !was_serving).await {
+        let at_any_rate = settings_changed || self.failed.contains(name) || !self.serving.contains_key(name);
+        match self.try_refresh(name, &function, at_any_rate).await {
             Ok(None) => {}
-            Ok(Some(url)) => {
-                self.serving.insert(name.to_owned(), function);
+            Ok(Some((deployed, source))) => {
+                self.failed.remove(name);
+                self.serving.insert(name.to_owned(), Serving { function, source });
                 let took = began.elapsed().as_secs_f64();
-                self.lines.say(name, &format!("{name} is ready after {took:.1} s: {url}"));
+                self.lines.say(name, &format!("{name} is ready after {took:.1} s: {}", deployed.url));
+                self.follow_log(deployed.name);
             }
             Err(error) => {
-                self.serving.remove(name);
-                self.lines.say(
-                    name,
-                    &format!("{name} is not deployed, and what was serving still does: {error:#}"),
-                );
+                self.failed.insert(name.to_owned());
+                let before = match self.serving.contains_key(name) {
+                    true => ", and what was serving still does",
+                    false => "",
+                };
+                self.lines.say(name, &format!("{name} is not deployed{before}: {error:#}"));
             }
         }
     }
 
-    /// The function's address, if it was deployed.
+    /// The function and what it was built from, if it was deployed.
     async fn try_refresh(
         &self,
         name: &str,
         function: &Function,
         at_any_rate: bool,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<(Deployed, Option<Digest>)>> {
         let Self { arguments, project, lines, .. } = self;
-        let built = match build::prepare(project, &self.stack, name, function)? {
-            Ok(source) if !at_any_rate && !source.changed() => return Ok(None),
-            Ok(source) => Some(build::compile(&source, name, function, &arguments.build, lines).await?),
-            Err(_) if !at_any_rate => return Ok(None),
-            Err(_) => None,
+        // Until it is uploaded, nobody else builds there.
+        let prepared = self.prepare(name, function).await?;
+        let source = prepared.as_ref().ok().map(Source::digest).transpose()?;
+        if !at_any_rate && self.serving.get(name).is_some_and(|serving| serving.source == source) {
+            return Ok(None);
+        }
+        let built = match &prepared {
+            Ok(prepared) => Some(build::compile(prepared, name, function, &arguments.build, lines).await?),
+            Err(why) => {
+                lines.say(name, &format!("{name} is not built here, but deployed by its image: {why}"));
+                None
+            }
         };
         let deploying = Deploying { project, gateway: &self.gateway, additions: &self.additions };
         let tell = |_| {};
         let deployed = deploying.deploy(name, function, built.as_ref(), arguments.timeout, &tell).await?;
-        Ok(Some(deployed.url))
+        Ok(Some((deployed, source)))
+    }
+
+    /// Brings a function's folder up to date, once nobody else builds there; or says why it is deployed by its image.
+    async fn prepare(&self, name: &str, function: &Function) -> Result<Result<Source, String>> {
+        let Self { arguments, project, stack, lines, .. } = self;
+        let mut told = false;
+        let free = async {
+            loop {
+                match build::prepare(project, stack, name, function) {
+                    Err(error) if error.is::<Busy>() => {
+                        if !told {
+                            lines.say(
+                                name,
+                                &format!("{name} is being built by another `fawn`, which is waited for"),
+                            );
+                            told = true;
+                        }
+                        sleep(TURN).await;
+                    }
+                    prepared => return prepared,
+                }
+            }
+        };
+        let longest = arguments.build.build_timeout;
+        let late = |_| anyhow!("another `fawn` has been building it for more than {longest:?}: end that one");
+        timeout(longest, free).await.map_err(late)?
     }
 
     /// Reads the stack file again, and deploys what is otherwise in it.
-    async fn reload(&mut self) {
-        match self.arguments.stack.load() {
-            Ok(stack) => {
-                let copies_alike = stack.copy == self.stack.copy;
-                self.stack = stack;
-                let names: Vec<String> = self.stack.functions.keys().cloned().collect();
-                for name in names {
-                    let function = self.stack.functions.get(&name);
-                    // Files of variables may have changed without a word in the stack file.
-                    let files = function.is_some_and(|function| function.environment_file.is_some());
-                    let alike = self.serving.get(&name) == function && copies_alike && !files;
-                    if !alike {
-                        self.refresh(&name, true).await;
-                    }
-                }
+    async fn reload(&mut self) -> Result<()> {
+        let (stack, gateway) = match self.read_again().await {
+            Ok(read) => read,
+            Err(error) => {
+                self.lines.say("", &format!("the functions stay as they are: {error:#}"));
+                return Ok(());
             }
-            Err(error) => self.lines.say("", &format!("the functions stay as they are: {error:#}")),
+        };
+        if let Some(gateway) = gateway {
+            // Nothing of what this session deployed is there.
+            self.gateway = Arc::new(gateway);
+            self.serving.clear();
+            self.followed.clear();
+            self.logs = JoinSet::new();
         }
-    }
-
-    /// Begins to follow the logs of functions that are deployed for the first time.
-    async fn follow_logs(&mut self, followed: &mut Vec<FunctionName>) -> Result<()> {
-        if self.arguments.no_logs {
-            return Ok(());
-        }
-        for (name, function) in &self.serving {
-            let full_name = function.full_name(name, &self.additions.namespace)?;
-            if !followed.contains(&full_name) {
-                followed.push(full_name.clone());
-                self.logs.spawn(follow(self.gateway.clone(), full_name, self.lines.clone()));
+        let copies_alike = stack.copy == self.stack.copy;
+        self.stack = stack;
+        let names: Vec<String> = self.stack.functions.keys().cloned().collect();
+        self.lines.know(&names);
+        self.serving.retain(|name, _| self.stack.functions.contains_key(name));
+        self.failed.retain(|name| self.stack.functions.contains_key(name));
+        // What is saved while functions are built is seen also of those that are new.
+        self.watcher.watch(roots(&self.project, &self.stack))?;
+        for name in names {
+            let function = self.stack.functions.get(&name);
+            // Files of variables may have changed without a word in the stack file.
+            let files = function.is_some_and(|function| function.environment_file.is_some());
+            let before = self.serving.get(&name).map(|serving| &serving.function);
+            if before != function || !copies_alike || files || self.failed.contains(&name) {
+                self.refresh(&name, true).await;
             }
         }
         Ok(())
+    }
+
+    /// The stack file as it is now, and the gateway that it means if that is another.
+    async fn read_again(&self) -> Result<(Stack, Option<Gateway>)> {
+        let (stack, client) = (self.arguments.stack.load()?, &self.arguments.client);
+        let address = |stack: &Stack| client.address(stack.gateway.as_deref(), &|name| env::var(name).ok());
+        let now = address(&stack);
+        if now == address(&self.stack) {
+            return Ok((stack, None));
+        }
+        let gateway = client.gateway(stack.gateway.as_deref())?;
+        gateway.time().await?;
+        self.lines.say(
+            "",
+            &format!("functions are deployed to {now} from now on; what the gateway before has stays there"),
+        );
+        Ok((stack, Some(gateway)))
+    }
+
+    /// Begins to follow a function's log, unless that is done already or not wanted.
+    fn follow_log(&mut self, function: FunctionName) {
+        if !self.arguments.no_logs && self.followed.insert(function.clone()) {
+            self.logs.spawn(follow(self.gateway.clone(), function, self.lines.clone()));
+        }
     }
 }
 

@@ -3,15 +3,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::ErrorKind,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{OpenOptionsExt, PermissionsExt},
+    },
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use runtime_store::write_atomically;
 use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
 
 use crate::{templates::Template, usage::Mistakes};
 
@@ -32,15 +37,52 @@ const MAX_DEPTH: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Wrapped {
     pub(crate) folder: PathBuf,
-    /// Whether anything is otherwise than at the last time.
-    pub(crate) changed: bool,
+    /// Those that were copied, below the folder.
+    files: Vec<PathBuf>,
     _lock: File,
 }
+
+impl Wrapped {
+    /// Of what is built: the names, modes and contents of what was copied.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn digest(&self) -> Result<runtime_api::Digest> {
+        let mut hash = Sha256::new();
+        for path in &self.files {
+            let (whole, name) = (self.folder.join(path), path.as_os_str().as_bytes());
+            let unreadable = || format!("{} cannot be read", whole.display());
+            let mode = whole.metadata().with_context(unreadable)?.permissions().mode() & 0o777;
+            let content = fs::read(&whole).with_context(unreadable)?;
+            // With their lengths, so that nothing of one is taken for another's.
+            hash.update(name.len().to_le_bytes());
+            hash.update(name);
+            hash.update(mode.to_le_bytes());
+            hash.update(content.len().to_le_bytes());
+            hash.update(&content);
+        }
+        Ok(runtime_api::Digest(hash.finalize().into()))
+    }
+}
+
+/// Another process builds the function just now.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    function: String,
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is being built by another `fawn`: wait for it, or end it", self.function)
+    }
+}
+
+impl std::error::Error for Busy {}
 
 /// Brings a function's folder up to date: copies what changed, and removes what went.
 ///
 /// # Errors
-/// A path leads out of the project, or cannot be copied.
+/// A path leads out of the project, or cannot be copied; [`Busy`] while the function is built already.
 pub(crate) fn wrap(
     project: &Path,
     function: &str,
@@ -54,17 +96,16 @@ pub(crate) fn wrap(
     let known = read_record(&folder)?;
     // Whatever happens from here on, no file is forgotten.
     write_record(&folder, known.iter().map(PathBuf::as_path).chain(wanted.keys().map(PathBuf::as_path)))?;
-    let mut changed = false;
     for gone in known.iter().filter(|path| !wanted.contains_key(*path)) {
-        changed |= remove(&folder, gone)?;
+        remove(&folder, gone)?;
     }
     for (path, source) in &wanted {
-        changed |= update(&folder, path, source).with_context(|| {
+        update(&folder, path, source).with_context(|| {
             format!("{} cannot be copied to {}", source.display(), folder.join(path).display())
         })?;
     }
     write_record(&folder, wanted.keys().map(PathBuf::as_path))?;
-    Ok(Wrapped { folder, changed, _lock: lock })
+    Ok(Wrapped { folder, files: wanted.into_keys().collect(), _lock: lock })
 }
 
 /// Whether a folder is a tool's own: it can be made again, or is none of the function's code.
@@ -182,9 +223,7 @@ fn lock(project: &Path, folder: &PathBuf, function: &str) -> Result<File> {
         .with_context(|| format!("{} cannot be opened: remove {}", path.display(), folder.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            bail!("{function} is being built by another `fawn`: wait for it, or end it")
-        }
+        Err(TryLockError::WouldBlock) => Err(Busy { function: function.to_owned() }.into()),
         Err(TryLockError::Error(error)) => Err(error).context("the build's folder cannot be locked"),
     }
 }
@@ -212,12 +251,12 @@ fn write_record<'a>(folder: &Path, paths: impl Iterator<Item = &'a Path>) -> Res
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Removes a file that was copied, with the folders that it leaves empty; false if it was gone.
-fn remove(folder: &Path, path: &Path) -> Result<bool> {
+/// Removes a file that was copied, with the folders that it leaves empty.
+fn remove(folder: &Path, path: &Path) -> Result<()> {
     let above: Vec<_> = parents(path).collect();
     // Behind a link or in place of a folder, it is not what was copied.
     if !above.iter().all(|parent| folder.join(parent).symlink_metadata().is_ok_and(|there| there.is_dir())) {
-        return Ok(false);
+        return Ok(());
     }
     let whole = folder.join(path);
     match fs::remove_file(&whole) {
@@ -228,7 +267,7 @@ fn remove(folder: &Path, path: &Path) -> Result<bool> {
                 ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
             ) =>
         {
-            return Ok(false);
+            return Ok(());
         }
         removed => removed.with_context(|| format!("{} cannot be removed", whole.display()))?,
     }
@@ -238,12 +277,12 @@ fn remove(folder: &Path, path: &Path) -> Result<bool> {
             break;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Copies a file unless it is there already, with the same content and mode. Times do not count: sources from a version
 /// control system may be older than what was built from others.
-fn update(folder: &Path, path: &Path, source: &Path) -> Result<bool> {
+fn update(folder: &Path, path: &Path, source: &Path) -> Result<()> {
     let target = folder.join(path);
     make_parents(folder, path)?;
     if let Ok(there) = target.symlink_metadata() {
@@ -252,12 +291,12 @@ fn update(folder: &Path, path: &Path, source: &Path) -> Result<bool> {
         let mode = |metadata: &fs::Metadata| metadata.permissions().mode() & 0o777;
         let alike = there.is_file() && there.len() == wanted.len() && mode(&there) == mode(&wanted);
         if alike && fs::read(&target)? == fs::read(source)? {
-            return Ok(false);
+            return Ok(());
         }
         fs::remove_file(&target)?;
     }
     fs::copy(source, &target)?;
-    Ok(true)
+    Ok(())
 }
 
 /// The folders above a file, the nearest first.
@@ -282,15 +321,16 @@ fn make_parents(folder: &Path, path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{cell::Cell, os::unix::fs::symlink};
 
     use super::*;
 
-    struct Project(tempfile::TempDir);
+    /// A folder, and the digest of what was built there last.
+    struct Project(tempfile::TempDir, Cell<Option<runtime_api::Digest>>);
 
     impl Project {
         fn new() -> Self {
-            let project = Self(tempfile::tempdir().unwrap());
+            let project = Self(tempfile::tempdir().unwrap(), Cell::default());
             project.write("template/t/template.yml", "language: T\n");
             project.write("template/t/build.sh", "true\n");
             project.write("template/t/glue/glue.t", "glue\n");
@@ -310,10 +350,12 @@ mod tests {
             fs::write(path, text).unwrap();
         }
 
+        /// Whether anything is otherwise than at the last time.
         fn wrap_with(&self, handler: &str, copy: &[&str]) -> Result<bool> {
             let template = Template::find(self.0.path(), "t")?;
             let copy: Vec<String> = copy.iter().map(|path| (*path).to_owned()).collect();
-            Ok(wrap(self.0.path(), "f", &template, Path::new(handler), &copy)?.changed)
+            let digest = wrap(self.0.path(), "f", &template, Path::new(handler), &copy)?.digest()?;
+            Ok(self.1.replace(Some(digest)) != Some(digest))
         }
 
         fn wrap(&self) -> bool {
@@ -355,11 +397,11 @@ mod tests {
         for cache in ["target/cache", "function/node_modules/x.js", "function/part/made.o"] {
             assert!(project.built(cache).is_some(), "{cache}");
         }
-        // A mode is part of a file, and what a build did to it is undone.
+        // A mode is part of a file; and what a build did to it is undone, which is no change.
         fs::set_permissions(project.path("f/main.t"), fs::Permissions::from_mode(0o755)).unwrap();
         assert!(project.wrap());
         project.write("build/f/function/main.t", "mine\n");
-        assert!(project.wrap());
+        assert!(!project.wrap());
         assert_eq!(project.built("function/main.t").as_deref(), Some("niam\n"));
     }
 
@@ -480,7 +522,17 @@ mod tests {
         let project = Project::new();
         let template = Template::find(project.0.path(), "t").unwrap();
         let _first = wrap(project.0.path(), "f", &template, Path::new("f"), &[]).unwrap();
-        assert!(project.refused("f", &[]).contains("being built by another"));
+        assert!(project.wrap_with("f", &[]).unwrap_err().is::<Busy>());
+    }
+
+    #[test]
+    fn a_change_that_another_copied_is_one_all_the_same() {
+        let project = Project::new();
+        project.wrap();
+        project.write("f/main.t", "niam\n");
+        let template = Template::find(project.0.path(), "t").unwrap();
+        drop(wrap(project.0.path(), "f", &template, Path::new("f"), &[]).unwrap());
+        assert!(project.wrap());
     }
 
     #[test]

@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 /// Functions that are written by hand lie in fewer.
 const MAX_FOLDERS: usize = 20_000;
+/// Links of a function lead to fewer places.
+const MAX_ROOTS: usize = 20_000;
 /// What changes a file or a folder; reading does not.
 const CHANGES: WatchFlags = WatchFlags::ATTRIB
     .union(WatchFlags::CREATE)
@@ -37,53 +39,75 @@ const CHANGES: WatchFlags = WatchFlags::ATTRIB
 /// What changes are about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
-    Function(String),
-    /// The stack file, or a file of variables.
+    /// The stack file, or a file of variables. It comes first, as it says what there is to be built.
     Stack,
+    Function(String),
 }
 
 /// Paths that are watched. What changes while nobody asks is kept by the kernel (inotify), or that something did.
 pub(crate) struct Watcher {
+    /// Where links may lead.
+    project: PathBuf,
     inotify: OwnedFd,
     /// By the kernel's number.
     folders: BTreeMap<i32, PathBuf>,
-    roots: Vec<(PathBuf, Subject)>,
+    /// With what links lead to.
+    roots: BTreeSet<(PathBuf, Subject)>,
 }
 
 impl Watcher {
-    pub(crate) fn new() -> Result<Self> {
+    /// For a project's folder, whose path is absolute and without links.
+    pub(crate) fn new(project: &Path) -> Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         Ok(Self {
+            project: project.to_owned(),
             inotify: inotify.context("files cannot be watched")?,
             folders: BTreeMap::new(),
-            roots: Vec::new(),
+            roots: BTreeSet::new(),
         })
     }
 
     /// Watches these paths from now on, which are absolute and without links: folders with all that is in them, and files
-    /// where they are or may come to be. To be called after each change, since folders may have come with it.
-    pub(crate) fn watch(&mut self, roots: Vec<(PathBuf, Subject)>) -> Result<()> {
-        for (root, _) in &roots {
+    /// where they are or may come to be. Where links in them lead is watched with them, within the project. To be called
+    /// after each change, since folders and links may have come with it.
+    pub(crate) fn watch(&mut self, mut roots: Vec<(PathBuf, Subject)>) -> Result<()> {
+        self.roots.clear();
+        while let Some((root, subject)) = roots.pop() {
+            // Links go in circles.
+            if !self.roots.insert((root.clone(), subject.clone())) {
+                continue;
+            }
+            ensure!(
+                self.roots.len() <= MAX_ROOTS,
+                "more than {MAX_ROOTS} files and folders would be watched"
+            );
             // A file that is saved is often another file in its place, and a folder may go and come again.
             if let Some(above) = root.parent() {
                 self.watch_folder(above)?;
             }
-            self.watch_all(root, root)?;
+            let mut targets = Vec::new();
+            self.watch_all(&root, &root, &mut targets)?;
+            roots.extend(targets.into_iter().map(|target| (target, subject.clone())));
         }
-        self.roots = roots;
         Ok(())
     }
 
-    fn watch_all(&mut self, root: &Path, folder: &Path) -> Result<()> {
-        // Links are followed when the function is built, and are not here: that would go in circles.
-        let is_folder = folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-        if !is_folder || !folder.strip_prefix(root).is_ok_and(|below| counts(root, below)) {
+    /// Watches a folder with those in it, and tells where its links lead.
+    fn watch_all(&mut self, root: &Path, path: &Path, targets: &mut Vec<PathBuf>) -> Result<()> {
+        // One that has gone by now is told by an event.
+        let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+        if metadata.is_file() || !path.strip_prefix(root).is_ok_and(|below| counts(root, below)) {
             return Ok(());
         }
-        self.watch_folder(folder)?;
-        // One that has gone by now is told by an event.
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            self.watch_all(root, &entry.path())?;
+        if metadata.is_symlink() {
+            // As for a build, which refuses what leads nowhere or out of the project.
+            let target = path.canonicalize().ok().filter(|target| target.starts_with(&self.project));
+            targets.extend(target.filter(|target| !shrinkwrap::is_cache(target)));
+        } else if metadata.is_dir() {
+            self.watch_folder(path)?;
+            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                self.watch_all(root, &entry.path(), targets)?;
+            }
         }
         Ok(())
     }
@@ -171,6 +195,8 @@ fn counts(root: &Path, below: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use tokio::time::timeout;
 
     use super::*;
@@ -186,7 +212,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             ["a/src", "b"].iter().for_each(|name| fs::create_dir_all(folder.path().join(name)).unwrap());
             fs::write(folder.path().join("stack.yml"), "").unwrap();
-            let mut project = Self { folder, watcher: Watcher::new().unwrap() };
+            let watcher = Watcher::new(&folder.path().canonicalize().unwrap()).unwrap();
+            let mut project = Self { folder, watcher };
             project.watch();
             project
         }
@@ -255,7 +282,31 @@ mod tests {
         project.write("a/src/main", "1");
         project.write("b/main", "1");
         project.write("stack.yml", "1");
-        assert_eq!(project.changed().await, [function("a"), function("b"), Subject::Stack]);
+        assert_eq!(project.changed().await, [Subject::Stack, function("a"), function("b")]);
+    }
+
+    #[tokio::test]
+    async fn what_lies_behind_links_is_the_function_s() {
+        let mut project = Project::new();
+        let outside = tempfile::tempdir().unwrap();
+        project.write("common/deep/lib", "1");
+        project.write("more/one", "1");
+        symlink("../common", project.path("a/common")).unwrap();
+        symlink("../../more/one", project.path("common/deep/one")).unwrap();
+        // These lead in a circle, nowhere, and out of the project.
+        symlink("../a", project.path("common/again")).unwrap();
+        symlink("nothing", project.path("a/broken")).unwrap();
+        symlink(outside.path(), project.path("a/outside")).unwrap();
+        assert_eq!(project.changed().await, [function("a")]);
+        for path in ["common/deep/lib", "more/one", "common/deep/new"] {
+            project.write(path, "2");
+            assert_eq!(project.changed().await, [function("a")], "{path}");
+        }
+        // Both are told together, if either is told.
+        fs::write(outside.path().join("file"), "1").unwrap();
+        project.write("more/another", "1");
+        project.write("b/main", "1");
+        assert_eq!(project.changed().await, [function("b")]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use runtime_testing::guests::{ECHO, ECHO_HTTP, ENV, EXIT_CODE, HELLO};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -265,6 +266,82 @@ async fn saving_a_file_swaps_the_function_under_load_and_loses_no_call() {
     dev.signal("INT");
     assert!(dev.ended().await.success(), "{}", dev.log());
     assert_eq!(edge.call("greeting", "").await.ok(), "Hello from 0099\n");
+}
+
+#[tokio::test]
+#[ignore = "run by scripts/test"]
+async fn what_a_changed_stack_file_brings_is_served_and_watched() {
+    let edge = Edge::start().await;
+    let project = Project::new(&edge);
+    project.fawn(&["new", "first", "--lang", "copy-wasm"]).await.succeeds();
+    let mut dev = Process::spawn(&mut project.command(&["dev"]));
+    let says = |wanted: &'static str| move |said: &str| said.contains(wanted).then_some(());
+    dev.until(says("waiting for changes")).await;
+    let alone = fs::read_to_string(project.path("stack.yaml")).unwrap();
+
+    project.fawn(&["new", "second", "--lang", "copy-wasm"]).await.succeeds();
+    dev.until(says("second | second is ready")).await;
+    assert_eq!(edge.call("second", "").await.ok(), "Hello from Fawn\n");
+    eventually("its log is shown", async || {
+        edge.call("second", "").await.ok();
+        dev.stdout().contains("second | ").then_some(())
+    })
+    .await;
+    let answers = async |name: &str, version: u32| {
+        let expected = format!("Hello from {version:04}\n");
+        eventually("the new version serves", async || {
+            (edge.call(name, "").await.ok() == expected).then_some(())
+        })
+        .await;
+    };
+    for version in 1..=2 {
+        project.write("second/handler.wasm", greeting(version));
+        answers("second", version).await;
+    }
+
+    // One that went and comes again is as it is by then.
+    let both = fs::read_to_string(project.path("stack.yaml")).unwrap();
+    project.write("stack.yaml", &alone);
+    project.write("first/handler.wasm", greeting(3));
+    answers("first", 3).await;
+    project.write("second/handler.wasm", greeting(4));
+    project.write("stack.yaml", &both);
+    answers("second", 4).await;
+
+    // What another gateway has counts for nothing, though both sessions build in the same folder.
+    let other = Edge::start().await;
+    let mut beside = project.command(&["dev"]);
+    let mut beside =
+        Process::spawn(beside.args(["--gateway", &other.gateway]).env("FAWN_DATA_DIR", other.data_dir()));
+    beside.until(says("waiting for changes")).await;
+    for version in 5..=8 {
+        project.write("first/handler.wasm", greeting(version));
+        answers("first", version).await;
+        let expected = format!("Hello from {version:04}\n");
+        eventually("it serves at both", async || {
+            (other.call("first", "").await.ok() == expected).then_some(())
+        })
+        .await;
+    }
+    beside.signal("INT");
+    assert!(beside.ended().await.success(), "{}", beside.log());
+
+    // Where the stack file names another gateway, all go there.
+    let password = fs::read_to_string(other.data_dir().join("basic-auth-password")).unwrap();
+    let token = BASE64_STANDARD.encode(format!("admin:{}", password.trim()));
+    let login = format!("auths: [{{gateway: '{}', auth: basic, token: '{token}'}}]\n", other.gateway);
+    edge.file("config.yml", login.as_bytes());
+    assert!(both.contains(&edge.gateway), "{both}");
+    project.write("stack.yaml", both.replace(&edge.gateway, &other.gateway));
+    dev.until(says("from now on")).await;
+    project.write("first/handler.wasm", greeting(9));
+    eventually("it serves at the other gateway", async || {
+        (other.call("first", "").await.ok() == "Hello from 0009\n").then_some(())
+    })
+    .await;
+    assert_eq!(edge.call("first", "").await.ok(), "Hello from 0008\n");
+    dev.signal("INT");
+    assert!(dev.ended().await.success(), "{}", dev.log());
 }
 
 #[tokio::test]
