@@ -35,28 +35,45 @@ pub(crate) struct Deployed {
 pub(crate) async fn run(arguments: &DeployArguments) -> Result<()> {
     let stack = arguments.stack.load()?;
     let lines = Lines::of(stack.functions.keys());
-    let deployed = until_interrupted(deploy_all(arguments, &stack, &lines)).await?;
-    let Some((list, failed)) = deployed else { bail!("interrupted: nothing more is deployed") };
+    let mut outcome = Outcome::default();
+    let ended = until_interrupted(deploy_all(arguments, &stack, &lines, &mut outcome)).await?;
+    let Outcome { list, failed, under_way } = outcome;
     if arguments.json {
         writeln!(io::stdout(), "{}", json!(list))?;
     }
-    ensure!(failed == 0, "{failed} of {} functions are not deployed", list.len());
+    match (ended, under_way) {
+        (None, Some(name)) => {
+            bail!("interrupted while {name} was being deployed, which may go on: nothing more is deployed")
+        }
+        (None, None) => bail!("interrupted: nothing more is deployed"),
+        (Some(()), _) => ensure!(failed == 0, "{failed} of {} functions are not deployed", list.len()),
+    }
     Ok(())
+}
+
+/// How far a deployment of several functions has come.
+#[derive(Default)]
+struct Outcome {
+    /// What scripts are told of each function that was tried.
+    list: Vec<Value>,
+    failed: usize,
+    under_way: Option<String>,
 }
 
 async fn deploy_all(
     arguments: &DeployArguments,
     stack: &Stack,
     lines: &Lines,
-) -> Result<(Vec<Value>, usize)> {
+    outcome: &mut Outcome,
+) -> Result<()> {
     let project = build::project()?;
     let gateway = arguments.client.gateway(stack.gateway.as_deref())?;
     let additions = arguments.added.additions();
-    let (mut list, mut failed) = (Vec::new(), 0);
     for (name, built) in builds(arguments, &project, stack, lines).await {
         let function = stack.functions.get(&name).context("what was built is of the stack")?;
         let result = match built {
             Ok(built) => {
+                outcome.under_way = Some(name.clone());
                 let spinner = Spinner::start(format!("deploying {name}"));
                 let tell = |stage| spinner.say(stage);
                 let deploying = Deploying { project: &project, gateway: &gateway, additions: &additions };
@@ -67,20 +84,21 @@ async fn deploy_all(
             // It was told already.
             Err(error) => Err(error),
         };
+        outcome.under_way = None;
         match result {
             Ok(Deployed { name, spec, deployment, url }) => {
                 if !arguments.json {
                     writeln!(io::stdout(), "{} is ready: {url}", name.name())?;
                 }
-                list.push(as_json(&name, &spec, deployment.as_ref(), &url));
+                outcome.list.push(as_json(&name, &spec, deployment.as_ref(), &url));
             }
             Err(error) => {
-                failed += 1;
-                list.push(json!({"name": name, "error": format!("{error:#}")}));
+                outcome.failed += 1;
+                outcome.list.push(json!({"name": name, "error": format!("{error:#}")}));
             }
         }
     }
-    Ok((list, failed))
+    Ok(())
 }
 
 /// What is to be uploaded of each function; none of those that are deployed by their image.
