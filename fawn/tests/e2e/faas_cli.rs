@@ -1,13 +1,18 @@
 //! The unmodified faas-cli. `scripts/test` leaves these tests out, and says so, where faas-cli cannot be had.
 
+use std::fs;
+
 use runtime_testing::guests::HELLO;
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::{
     edge::{Edge, Plan, Reply},
     guests::{built, text},
-    process::eventually,
+    process::{eventually, run_within},
     registry::Registry,
+    templates::TEMPLATES,
+    wrapped::{BUILD_PATIENCE, templates, with_toolchains},
 };
 
 async fn log_in(edge: &Edge) {
@@ -175,4 +180,38 @@ async fn a_function_tells_its_log_its_state_and_its_replicas() {
     };
     assert!(scale(0).await.contains("Not Ready"));
     assert!(!scale(3).await.contains("Not Ready"));
+}
+
+/// From this repository to an answer, in each language, as its author goes who has no Docker.
+#[tokio::test]
+#[ignore = "needs faas-cli and the guests' toolchains: run scripts/test"]
+async fn templates_are_pulled_and_functions_of_them_begun_built_and_called() {
+    let edge = Edge::start().await;
+    log_in(&edge).await;
+    let folder = tempfile::tempdir().unwrap();
+    let faas_cli = async |arguments: &[&str]| {
+        let mut command = Command::new("faas-cli");
+        with_toolchains(command.args(arguments).env("OPENFAAS_CONFIG", folder.path()), folder.path());
+        run_within(BUILD_PATIENCE, command.env("OPENFAAS_URL", &edge.gateway).current_dir(&folder), b"").await
+    };
+    let repository = templates().join("..").canonicalize().unwrap();
+    faas_cli(&["template", "pull", repository.to_str().unwrap()]).await.succeeds();
+    for template in TEMPLATES {
+        let (name, stack) = (template.name, format!("{}.yml", template.name));
+        faas_cli(&["new", name, "--lang", name, "--yaml", &stack]).await.succeeds();
+        faas_cli(&["build", "--shrinkwrap", "-f", &stack]).await.succeeds();
+        let mut build = Command::new("sh");
+        with_toolchains(
+            build.arg("build.sh").current_dir(folder.path().join("build").join(name)),
+            folder.path(),
+        );
+        run_within(BUILD_PATIENCE, &mut build, b"").await.succeeds();
+        let image = edge
+            .upload(fs::read(folder.path().join("build").join(name).join("function.wasm")).unwrap())
+            .await;
+        edge.faas_cli(&["deploy", "--image", &image, "--name", name]).await.succeeds();
+        edge.faas_cli(&["ready", name]).await.succeeds();
+        let said = edge.faas_cli_with(&["invoke", name], b"some text").await.succeeds();
+        assert_eq!(said, template.answer, "{name}");
+    }
 }

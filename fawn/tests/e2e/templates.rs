@@ -15,7 +15,7 @@ pub(crate) struct Template {
     /// The file of the function's folder that has the handler.
     pub(crate) handler: &'static str,
     /// What the handler as it comes answers `some text` with.
-    answer: &'static str,
+    pub(crate) answer: &'static str,
     /// Runs the handler's own test, in the folder that is built; `$0` is a folder for what that leaves.
     test: &'static str,
     /// Edits of the handler that break it, and what the build then says, of which one is the file and the line.
@@ -133,6 +133,9 @@ pub(crate) const STDIO: Template = Template {
     test: "grep -q Hello! function/hello.wat",
     mistakes: &[mistake("(func $send", "(fun $send", &["hello.wat:9:", "function/build.sh failed"])],
 };
+
+/// All of them.
+pub(crate) const TEMPLATES: [&Template; 7] = [&RUST, &PYTHON, &JAVASCRIPT, &TYPESCRIPT, &GO, &C, &STDIO];
 
 #[tokio::test]
 #[ignore = "needs the guests' toolchains: run scripts/test"]
