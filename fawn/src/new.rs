@@ -162,7 +162,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 fn welcome(name: &str, handler: &Path, file: &Path, template: &Template) -> String {
     let mut said =
-        format!("{} has the code of {name}, and {} its settings.", handler.display(), file.display());
+        format!("The code of {name} is in ./{}, its settings in {}.", handler.display(), file.display());
     if let Some(message) =
         template.settings.welcome_message.as_deref().map(str::trim).filter(|text| !text.is_empty())
     {
