@@ -51,7 +51,7 @@ mod secrets;
 mod soak;
 mod start;
 mod store;
-mod store_functions;
+mod store_pack;
 mod streaming;
 mod templates;
 mod token_server;
