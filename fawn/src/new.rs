@@ -233,11 +233,8 @@ fn copy_sample(project: &Path, template: &Template, target: &Path) -> Result<()>
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
-        let (path, to) =
-            (entry.as_ref().map(fs::DirEntry::path), entry.as_ref().map(|entry| to.join(entry.file_name())));
-        let (Ok(path), Ok(to)) = (path, to) else {
-            return Err(io::Error::other("the sample changes meanwhile"));
-        };
+        let entry = entry?;
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
         let kind = path.symlink_metadata()?;
         if kind.is_dir() && !shrinkwrap::is_cache(&path) {
             copy(&path, &to)?;

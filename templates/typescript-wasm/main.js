@@ -12,7 +12,9 @@ process.env ??= {};
 const { fetch } = globalThis;
 globalThis.fetch = (...request) =>
   fetch(...request).catch((error) => {
-    const { origin } = new URL(request[0].url ?? request[0]);
+    // One that the function has aborted, say, is told as it is.
+    if (!(error instanceof TypeError)) throw error;
+    const { origin } = new URL(request[0]?.url ?? request[0]);
     const reach = 'where a function may reach is said by its annotation dev.fawn.egress';
     throw new TypeError(`${origin} cannot be fetched: ${error.message}; ${reach}`, { cause: error });
   });
