@@ -25,6 +25,7 @@ mod certifier;
 mod clients;
 mod crash;
 mod developer;
+mod docker;
 mod edge;
 mod egress;
 mod faas_cli;

@@ -45,6 +45,10 @@ impl Wrapped {
         wrapped
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn function(&self, file: &str) -> PathBuf {
         self.0.join("function").join(file)
     }
