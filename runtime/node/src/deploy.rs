@@ -262,6 +262,11 @@ impl Inner {
         Ok(Deployed::Pending)
     }
 
+    /// The module that a function runs now.
+    fn serving(&self, name: &FunctionName) -> Option<Digest> {
+        Some(self.table.get(name)?.pool.as_ref()?.module().artifact.digest)
+    }
+
     /// All that can fail, with nothing changed yet.
     async fn prepare(self: &Arc<Self>, checked: CheckedSpec, job: &Job) -> Result<Prepared> {
         self.make_disk_room().await?;
@@ -284,7 +289,7 @@ impl Inner {
         // A job fetches once.
         let _ = job.module.set(artifact.digest);
         job.set_stage(format!("compiling {} KiB", artifact.size_bytes >> 10));
-        let compiled = self.compiler.compile(&artifact).await;
+        let compiled = self.compiler.compile_in_place_of(self.serving(&checked.name), &artifact).await;
         if compiled.as_ref().is_err_and(|error| error.code() == DAMAGED) {
             // So that the next deploy pulls it anew.
             self.artifacts.discard(&artifact.digest)?;

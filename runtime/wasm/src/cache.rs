@@ -24,6 +24,9 @@ use crate::{child::Report, engine::Engine, failpoint};
 /// What reports tell, and how it was found out: 1 counts tables as memory. Modules with other reports are compiled anew.
 const REPORT_VERSION: u8 = 1;
 
+/// Parts of a module are kept for whoever works on its function, this long after they were left.
+const PARTS_KEPT: Duration = Duration::from_secs(3600);
+
 /// The files of compiled modules, in a directory that only we can enter.
 pub(crate) struct Cache {
     directory: PathBuf,
@@ -39,6 +42,12 @@ struct Record {
     report: Report,
     code_hash: String,
     checked: Stamp,
+    /// The module whose parts the code was made with.
+    #[serde(default)]
+    made_with: Option<Digest>,
+    /// Of the parts that its compilation left.
+    #[serde(default)]
+    parts_hash: Option<String>,
 }
 
 /// What changes when a file's content does.
@@ -54,6 +63,8 @@ struct Stamp {
 /// A code file that was opened once and found intact.
 pub(crate) struct CheckedCode {
     pub(crate) report: Report,
+    /// The module whose parts it was made with.
+    pub(crate) made_with: Option<Digest>,
     file: File,
     size_bytes: u64,
 }
@@ -103,6 +114,10 @@ impl Cache {
         self.directory.join(format!("{}-{:016x}.json", digest.hex(), self.compatibility))
     }
 
+    fn parts_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{}-{:016x}.parts", digest.hex(), self.compatibility))
+    }
+
     /// Opens the code of a module. `None` when there is none, or none that can be trusted; that is then removed.
     ///
     /// The caller is the only one that works on this digest's files.
@@ -113,7 +128,7 @@ impl Cache {
             Err(error) if is_scarcity(&error) => return Err(error),
             Err(error) => return self.distrust(digest, &error.to_string()),
         };
-        let Some(record) = self.read_record(digest)? else {
+        let Some(mut record) = self.read_record(digest)? else {
             return self.distrust(digest, "has no valid record");
         };
         let metadata = file.metadata()?;
@@ -128,17 +143,42 @@ impl Cache {
                 Err(error) if is_scarcity(&error) => return Err(error),
                 Err(error) => return self.distrust(digest, &error.to_string()),
             }
-            let (report, code_hash) = (record.report.clone(), record.code_hash);
-            if let Err(error) = self.write_record(digest, &Record { report, code_hash, checked: stamp }) {
+            record.checked = stamp;
+            if let Err(error) = self.write_record(digest, &record) {
                 tracing::warn!(%digest, %error, "that machine code was checked cannot be noted, so it is checked again");
             }
         }
-        Ok(Some(CheckedCode { report: record.report, size_bytes: metadata.len(), file }))
+        let (report, made_with) = (record.report, record.made_with);
+        Ok(Some(CheckedCode { report, made_with, size_bytes: metadata.len(), file }))
     }
 
-    /// Takes the code that a child wrote, into a file that only this process has ever opened: from now on it is what
-    /// its hash says.
-    pub(crate) fn insert(&self, digest: &Digest, code: &Path, report: Report) -> io::Result<()> {
+    /// Gives the parts of a module that a compilation left another name in `folder`, if there are any that can be trusted.
+    pub(crate) fn link_parts(&self, digest: &Digest, folder: &Path) -> io::Result<Option<PathBuf>> {
+        let Some(hash) = self.read_record(digest)?.and_then(|record| record.parts_hash) else {
+            return Ok(None);
+        };
+        let link = folder.join("parts");
+        match fs::hard_link(self.parts_path(digest), &link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            linked => linked?,
+        }
+        let found = self.parts_hash(&open_regular(&link)?)?;
+        if found != hash {
+            tracing::warn!(%digest, "parts of machine code were changed and are not used");
+        }
+        Ok((found == hash).then_some(link))
+    }
+
+    /// Takes the code that a child wrote, made with parts of another module, and the parts of it that it left, into files that
+    /// only this process has ever opened: from now on they are what their hashes say.
+    pub(crate) fn insert(
+        &self,
+        digest: &Digest,
+        code: &Path,
+        made_with: Option<Digest>,
+        parts: Option<&Path>,
+        report: Report,
+    ) -> io::Result<()> {
         let mut copy = tempfile::NamedTempFile::new_in(self.directory.join("tmp"))?;
         failpoint::passed("copy-begun");
         let bytes = io::copy(&mut open_regular(code)?, copy.as_file_mut())?;
@@ -152,12 +192,36 @@ impl Cache {
         let file = copy.persist(self.code_path(digest))?;
         failpoint::passed("renamed");
         runtime_store::sync_directory(&self.directory)?;
-        self.write_record(digest, &Record { report, code_hash, checked: self.stamp(&file)? })?;
+        let parts_hash = parts.map(|parts| self.insert_parts(digest, parts)).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%digest, %error, "parts of machine code cannot be kept: the next compilation takes longer");
+            None
+        });
+        let checked = self.stamp(&file)?;
+        self.write_record(digest, &Record { report, code_hash, checked, made_with, parts_hash })?;
         failpoint::passed("recorded");
         Ok(())
     }
 
-    /// Removes files older than `grace` of modules that `keep` does not want, and of other versions of Wasmtime.
+    /// Nothing is synced: parts that a power cut takes are made again.
+    fn insert_parts(&self, digest: &Digest, parts: &Path) -> io::Result<String> {
+        let mut copy = tempfile::NamedTempFile::new_in(self.directory.join("tmp"))?;
+        let bytes = io::copy(&mut open_regular(parts)?, copy.as_file_mut())?;
+        copy.as_file().set_permissions(fs::Permissions::from_mode(0o400))?;
+        rustix::fs::seek(copy.as_file(), rustix::fs::SeekFrom::Start(0))?;
+        let hash = self.parts_hash(copy.as_file())?;
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        copy.persist(self.parts_path(digest))?;
+        Ok(hash)
+    }
+
+    fn parts_hash(&self, parts: &File) -> io::Result<String> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update_reader(parts)?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Removes files older than `grace` of modules that `keep` does not want, and of other versions of Wasmtime; and parts
+    /// that are old.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool, grace: Duration) -> io::Result<()> {
         let ours = format!("{:016x}", self.compatibility);
         for entry in fs::read_dir(&self.directory)? {
@@ -166,6 +230,8 @@ impl Cache {
             let Some((digest, rest)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
             if !(keep(digest) && rest.starts_with(&ours)) {
                 remove_if_old(&entry, grace)?;
+            } else if rest.ends_with(".parts") {
+                remove_if_old(&entry, PARTS_KEPT)?;
             }
         }
         Ok(())
@@ -176,7 +242,7 @@ impl Cache {
         self.written_bytes.load(Ordering::Relaxed)
     }
 
-    /// What lies here, also of other versions of Wasmtime; a code file and its record are one entry each.
+    /// What lies here, also of other versions of Wasmtime; each file is one entry.
     pub(crate) fn stored(&self) -> io::Result<Vec<Stored>> {
         let mut stored = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -206,7 +272,7 @@ impl Cache {
 
     fn distrust(&self, digest: &Digest, why: &str) -> io::Result<Option<CheckedCode>> {
         tracing::warn!(%digest, why, "machine code is not trusted and is compiled again");
-        for path in [self.code_path(digest), self.record_path(digest)] {
+        for path in [self.code_path(digest), self.record_path(digest), self.parts_path(digest)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -5,6 +5,8 @@ use std::{
     io::{self, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -21,12 +23,19 @@ use crate::{
     inspect::{World, inspect},
     instance::{Limits, Refused, errno},
     jail::{self, MemoryInUse, Walls},
+    parts::Parts,
     scan::scan,
     shape::Shape,
 };
 
 /// Time by the clock that a module may take to start.
 const TRIAL_SECONDS: u64 = 5;
+
+/// Threads that compile a module at most: with more, what one of them does alone takes the longest.
+const MOST_THREADS: usize = 8;
+
+/// Stack of each of them, in bytes: as much as the first thread of a process has, as a rule.
+const STACK_BYTES: usize = 8 << 20;
 
 /// The code of an error that tells of a module whose file is not what its digest says.
 pub const DAMAGED: &str = "damaged-module";
@@ -39,6 +48,16 @@ pub(crate) struct Job {
     pub(crate) output: PathBuf,
     pub(crate) answer: PathBuf,
     pub(crate) shape: Shape,
+    pub(crate) parts: Option<PartsFiles>,
+}
+
+/// Where parts of machine code are.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PartsFiles {
+    /// Those that an earlier compilation left.
+    pub(crate) earlier: Option<PathBuf>,
+    /// What is to be made for those of this one.
+    pub(crate) output: PathBuf,
 }
 
 /// What the child has to say; written to `Job::answer`.
@@ -47,6 +66,8 @@ pub(crate) struct Told {
     /// What shut it in; `None` if it came to nothing before.
     pub(crate) walls: Option<Walls>,
     pub(crate) answer: Answer,
+    /// Whether parts were left.
+    pub(crate) parts: bool,
 }
 
 /// What the child found.
@@ -78,6 +99,29 @@ pub(crate) struct Rejection {
     pub(crate) message: String,
 }
 
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Self::Invalid { code: known_code(&rejection.code).into(), message: rejection.message }
+    }
+}
+
+/// Codes are static, so that they stay a closed set; the child only ever sends ours.
+fn known_code(code: &str) -> &'static str {
+    const CODES: [&str; 10] = [
+        DAMAGED,
+        "not-wasm",
+        "malformed-module",
+        "no-entry-point",
+        "unknown-import",
+        "cannot-start",
+        "init-timeout",
+        "memory-limit",
+        "compile-limit",
+        "compiler-crashed",
+    ];
+    CODES.into_iter().find(|known| *known == code).unwrap_or("module-rejected")
+}
+
 /// Does one compile job, read from `job`, in a process that was started for nothing else.
 ///
 /// The process is limited first, and shut in before it looks at the module: what a hostile one can cost and reach is
@@ -90,11 +134,15 @@ pub fn compile_child(job: impl Read) -> io::Result<()> {
     let job: Job = serde_json::from_reader(job)?;
     let mut file = File::create_new(&job.answer)?;
     failpoint::passed("job-read");
-    let (walls, answer) = match Work::begin(&job) {
-        Ok(mut work) => (Some(work.walls.clone()), answer(work.finish(job.digest))),
-        Err(error) => (None, answer(Err(error.into()))),
+    let told = match Work::begin(&job) {
+        Ok(mut work) => {
+            let answer = answer(work.finish(job.digest));
+            let parts = matches!(answer, Answer::Compiled(_)) && work.leave_parts();
+            Told { walls: Some(work.walls), answer, parts }
+        }
+        Err(error) => Told { walls: None, answer: answer(Err(error.into())), parts: false },
     };
-    file.write_all(&serde_json::to_vec(&Told { walls, answer })?)?;
+    file.write_all(&serde_json::to_vec(&told)?)?;
     failpoint::passed("answered");
     Ok(())
 }
@@ -140,6 +188,7 @@ struct Work {
     input: File,
     input_bytes: u64,
     output: File,
+    parts: Option<Arc<Parts>>,
     engine: Engine,
     runtime: tokio::runtime::Runtime,
     walls: Walls,
@@ -153,14 +202,24 @@ impl Work {
         let output = File::create_new(&job.output).map_err(Error::internal)?;
         let cpu_seconds = failpoint::limit(failpoint::CPU_SECONDS, jail::cpu_seconds(input_bytes));
         jail::limit_cpu(cpu_seconds).map_err(Error::internal)?;
+        let parts = job.parts.as_ref().and_then(open_parts).map(Arc::new);
+        // What a container may use of them is told by files.
+        let cores = thread::available_parallelism().map_err(Error::internal)?.get();
         // Before there is a second thread, which would stay outside.
         let landlock = jail::shut_files();
-        let engine = Engine::with_shape(Shape { slots: 1, ..job.shape })?;
+        start_threads(cores.min(MOST_THREADS))?;
+        let engine = Engine::for_compiling(Shape { slots: 1, ..job.shape }, parts.clone())?;
         // Without sockets: an instance that is tried out may wait for the clock, and for nothing else.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(Error::internal)?;
         memory.limit(MAX_MEMORY_BYTES).map_err(Error::internal)?;
-        Ok(Self { input, input_bytes, output, engine, runtime, walls: jail::shut(landlock) })
+        Ok(Self { input, input_bytes, output, parts, engine, runtime, walls: jail::shut(landlock) })
+    }
+
+    /// Whether there are any. What is written to standard error is in the node's log.
+    fn leave_parts(&self) -> bool {
+        let Some(parts) = &self.parts else { return false };
+        parts.leave().inspect_err(|error| eprintln!("parts of machine code cannot be left: {error}")).is_ok()
     }
 
     /// A panic is a defect of the compiler that this module brings out.
@@ -191,6 +250,19 @@ impl Work {
         let memory_bytes = self.runtime.block_on(trial(&self.engine, &code))?;
         Ok(Report { world, memory_bytes })
     }
+}
+
+/// Without them, it takes longer.
+fn open_parts(files: &PartsFiles) -> Option<Parts> {
+    Parts::open(files.earlier.as_deref(), &files.output)
+        .inspect_err(|error| eprintln!("parts of machine code cannot be used: {error}"))
+        .ok()
+}
+
+/// The threads that compile: none can be started later.
+fn start_threads(number: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(number).stack_size(STACK_BYTES);
+    pool.build_global().map_err(Error::internal)
 }
 
 /// A module that the compiler has no answer to.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use runtime_api::{Artifact, Digest, Error, Result, Stored};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -22,13 +23,14 @@ use tokio::{
 
 use crate::{
     cache::{Cache, CheckedCode, disk_error, is_scarce, open_regular},
-    child::{Answer, DAMAGED, Job, Rejection, Report, Told, too_large},
+    child::{Answer, Job, PartsFiles, Rejection, Report, Told, too_large},
     code::Code,
     ended::{COMPILE_TIME, Ended},
     engine::{Engine, boxed, overloaded},
     failpoint,
     inspect::World,
     loaded::{CodeLimits, CodeUsage, LoadedCode, SharedCode, estimate},
+    parts,
     rejected::Rejected,
 };
 
@@ -62,6 +64,29 @@ pub struct Compiler {
     flights: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     compiled: AtomicU64,
     loaded: LoadedCode,
+}
+
+/// What code is wanted for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// What a function runs already.
+    Any,
+    /// A deploy, which replaces this module, if any.
+    InPlaceOf(Option<Digest>),
+}
+
+impl Wanted {
+    /// Whether code will do that was made with parts of this module, if any.
+    fn takes(self, made_with: Option<Digest>) -> bool {
+        made_with.is_none() || matches!(self, Self::Any) || made_with == self.replaced()
+    }
+
+    fn replaced(self) -> Option<Digest> {
+        match self {
+            Self::Any => None,
+            Self::InPlaceOf(replaced) => replaced,
+        }
+    }
 }
 
 /// A module whose machine code lies ready.
@@ -169,9 +194,28 @@ impl Compiler {
     /// [`Error::Invalid`] when the module cannot run here, with the reason; [`Error::StorageFull`] when the disk has no room
     /// for its code.
     pub async fn compile(self: &Arc<Self>, artifact: &Artifact) -> Result<CompiledModule> {
+        self.report(artifact, Wanted::Any).await
+    }
+
+    /// The same for a deploy. What the module has in common with the one that it replaces, if that was compiled lately, is
+    /// not compiled again. Code that was made with parts of any other module is not taken.
+    ///
+    /// # Errors
+    /// Those of [`compile`](Self::compile).
+    pub async fn compile_in_place_of(
+        self: &Arc<Self>,
+        replaced: Option<Digest>,
+        artifact: &Artifact,
+    ) -> Result<CompiledModule> {
+        let wanted =
+            if replaced == Some(artifact.digest) { Wanted::Any } else { Wanted::InPlaceOf(replaced) };
+        self.report(artifact, wanted).await
+    }
+
+    async fn report(self: &Arc<Self>, artifact: &Artifact, wanted: Wanted) -> Result<CompiledModule> {
         let alone = self.alone(artifact.digest).await;
         let Report { world, memory_bytes } =
-            self.checked(artifact, alone, |checked| Ok(checked.report)).await?;
+            self.checked(artifact, wanted, alone, |checked| Ok(checked.report)).await?;
         Ok(CompiledModule { artifact: artifact.clone(), world, memory_bytes })
     }
 
@@ -226,37 +270,40 @@ impl Compiler {
             Ok(code)
         };
         let _timer = self.engine.metrics().code_load_seconds.start_timer();
-        self.checked(artifact, alone, load).await
+        self.checked(artifact, Wanted::Any, alone, load).await
     }
 
     /// Opens a module's code, compiling it if it must, and does with it what `work` does, on a thread that may block.
     async fn checked<T: Send + 'static>(
         self: &Arc<Self>,
         artifact: &Artifact,
+        wanted: Wanted,
         alone: Alone,
         work: impl Fn(CheckedCode) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
-        if let Some(done) = self.open_checked(artifact.digest, &alone, work.clone()).await? {
+        if let Some(done) = self.open_checked(artifact.digest, wanted, &alone, work.clone()).await? {
             self.engine.metrics().code_cache_hits.inc();
             return Ok(done);
         }
         self.not_rejected(artifact.digest, &alone).await?;
         let _turn = self.turn.acquire().await.map_err(Error::internal)?;
-        self.run_child(artifact, &alone).await?;
-        let done = self.open_checked(artifact.digest, &alone, work).await?;
+        self.run_child(artifact, wanted, &alone).await?;
+        let done = self.open_checked(artifact.digest, wanted, &alone, work).await?;
         done.ok_or_else(|| Error::internal("machine code vanished as it was written"))
     }
 
     async fn open_checked<T: Send + 'static>(
         self: &Arc<Self>,
         digest: Digest,
+        wanted: Wanted,
         alone: &Alone,
         work: impl FnOnce(CheckedCode) -> Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
         let (compiler, alone) = (self.clone(), alone.clone());
         let open = move || {
             let checked = compiler.cache.open_checked(&digest).map_err(Error::internal);
-            let done = checked.and_then(|checked| checked.map(work).transpose());
+            let taken = checked.map(|checked| checked.filter(|checked| wanted.takes(checked.made_with)));
+            let done = taken.and_then(|taken| taken.map(work).transpose());
             drop(alone);
             done
         };
@@ -281,14 +328,16 @@ impl Compiler {
         flight
     }
 
-    async fn run_child(self: &Arc<Self>, artifact: &Artifact, alone: &Alone) -> Result<()> {
+    async fn run_child(self: &Arc<Self>, artifact: &Artifact, wanted: Wanted, alone: &Alone) -> Result<()> {
         let folder = self.cache.temporary().map_err(disk_error)?;
+        let (folder, parts) = self.parts(folder, artifact, wanted.replaced()).await?;
         let job = Job {
             input: artifact.path.clone(),
             digest: artifact.digest,
             output: folder.path().join("code"),
             answer: folder.path().join("answer"),
             shape: self.engine.shape(),
+            parts,
         };
         tracing::info!(digest = %artifact.digest, size_bytes = artifact.size_bytes, "compiling");
         let timer = self.engine.metrics().compile_seconds.start_timer();
@@ -298,6 +347,8 @@ impl Compiler {
         failpoint::passed("child-ended");
         let told = read_answer(&job.answer);
         self.log(&ended, told.as_ref());
+        let made_with = job.parts.as_ref().and_then(|parts| parts.earlier.as_ref()).and(wanted.replaced());
+        let parts = job.parts.filter(|_| told.as_ref().is_some_and(|told| told.parts));
         let report = match ended.answer(told.map(|told| told.answer)) {
             Answer::Compiled(report) => report,
             Answer::Rejected { rejection, lasting } => {
@@ -313,11 +364,36 @@ impl Compiler {
         };
         let (compiler, digest, alone) = (self.clone(), artifact.digest, alone.clone());
         let insert = move || {
-            let inserted = compiler.cache.insert(&digest, &job.output, report);
+            let parts = parts.as_ref().map(|parts| &*parts.output);
+            let inserted = compiler.cache.insert(&digest, &job.output, made_with, parts, report);
             drop((folder, alone));
             inserted
         };
         tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(disk_error)
+    }
+
+    /// The files of parts of a module that is large enough, in the folder of its compilation.
+    async fn parts(
+        self: &Arc<Self>,
+        folder: TempDir,
+        artifact: &Artifact,
+        replaced: Option<Digest>,
+    ) -> Result<(TempDir, Option<PartsFiles>)> {
+        if !parts::are_worth_it(artifact.size_bytes) {
+            return Ok((folder, None));
+        }
+        let compiler = self.clone();
+        let link = move || {
+            let linked =
+                replaced.map(|earlier| compiler.cache.link_parts(&earlier, folder.path())).transpose();
+            let earlier = linked.unwrap_or_else(|error| {
+                tracing::warn!(%error, "parts of machine code cannot be used: compiling takes longer");
+                None
+            });
+            let files = PartsFiles { earlier: earlier.flatten(), output: folder.path().join("new-parts") };
+            (folder, Some(files))
+        };
+        tokio::task::spawn_blocking(link).await.map_err(Error::internal)
     }
 
     /// What an operator may want to know of a compiling process, however it ended.
@@ -412,27 +488,4 @@ type Alone = Arc<OwnedMutexGuard<()>>;
 fn read_answer(path: &Path) -> Option<Told> {
     let answer = io::Read::take(open_regular(path).ok()?, MAX_ANSWER_BYTES);
     serde_json::from_reader(answer).ok()
-}
-
-impl From<Rejection> for Error {
-    fn from(rejection: Rejection) -> Self {
-        Self::Invalid { code: known_code(&rejection.code).into(), message: rejection.message }
-    }
-}
-
-/// Codes are static, so that they stay a closed set; the child only ever sends ours.
-fn known_code(code: &str) -> &'static str {
-    const CODES: [&str; 10] = [
-        DAMAGED,
-        "not-wasm",
-        "malformed-module",
-        "no-entry-point",
-        "unknown-import",
-        "cannot-start",
-        "init-timeout",
-        "memory-limit",
-        "compile-limit",
-        "compiler-crashed",
-    ];
-    CODES.into_iter().find(|known| *known == code).unwrap_or("module-rejected")
 }

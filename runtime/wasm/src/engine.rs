@@ -21,6 +21,7 @@ use crate::{
     jail::Walls,
     long::LongThreads,
     metrics::Metrics,
+    parts::Parts,
     preview1::{self, Process},
     shape::Shape,
     spill::Spill,
@@ -125,10 +126,15 @@ impl Engine {
         )))
     }
 
-    pub(crate) fn with_shape(shape: Shape) -> Result<Self> {
+    /// One that compiles as this does, with parts of what was compiled before.
+    pub(crate) fn for_compiling(shape: Shape, parts: Option<Arc<Parts>>) -> Result<Self> {
         // No call is answered there, so there is no output and no long guest.
         let config = EngineConfig::new(u64::MAX, PathBuf::new());
-        let wasmtime = wasmtime::Engine::new(&shape.wasmtime(&config)).map_err(boxed)?;
+        let mut wasmtime = shape.wasmtime(&config);
+        if let Some(parts) = parts {
+            wasmtime.enable_incremental_compilation(parts).map_err(boxed)?;
+        }
+        let wasmtime = wasmtime::Engine::new(&wasmtime).map_err(boxed)?;
         Self::with(wasmtime, shape, &config, BTreeMap::new(), LongThreads::start(0)?)
     }
 

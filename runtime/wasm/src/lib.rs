@@ -27,6 +27,7 @@ mod long;
 mod metrics;
 mod outgoing;
 mod output;
+mod parts;
 mod pool;
 mod preview1;
 mod rejected;

@@ -27,6 +27,7 @@ mod killed;
 mod limited;
 mod loaded;
 mod long;
+mod parts;
 mod rejected;
 mod stdio;
 mod tables;

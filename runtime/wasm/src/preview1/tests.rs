@@ -158,7 +158,7 @@ struct Function {
 
 impl Hosts {
     fn new() -> Self {
-        let engine = Engine::with_shape(Shape { slots: 4, reservation_bytes: 4 << 30 }).unwrap();
+        let engine = Engine::for_compiling(Shape { slots: 4, reservation_bytes: 4 << 30 }, None).unwrap();
         let mut ours = Linker::new(engine.wasmtime());
         link(&mut ours).unwrap();
         let mut theirs = Linker::new(engine.wasmtime());
