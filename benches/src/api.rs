@@ -21,12 +21,22 @@ impl Api {
 
     /// Uploads a module and deploys it, and waits until it serves.
     pub(crate) fn deploy(&mut self, name: &str, module: &[u8], env: Value) -> Result<()> {
+        self.send(name, module, env, "POST")?;
+        self.wait_until_ready(name).with_context(|| format!("{name} is deployed, but not ready"))
+    }
+
+    /// Has a function run another module, within the time that a deploy is waited for.
+    pub(crate) fn update(&mut self, name: &str, module: &[u8]) -> Result<()> {
+        self.send(name, module, json!({}), "PUT")
+    }
+
+    fn send(&mut self, name: &str, module: &[u8], env: Value, method: &str) -> Result<()> {
         let stored = self.connection.call(&request("POST", "/system/artifacts", module))?;
         let stored: Value = serde_json::from_slice(&stored)?;
         let image = stored.get("image").context("an artifact without an image")?;
         let spec = json!({ "service": name, "image": image, "envVars": env });
-        self.connection.call(&request("POST", "/system/functions", spec.to_string().as_bytes()))?;
-        self.wait_until_ready(name).with_context(|| format!("{name} is deployed, but not ready"))
+        self.connection.call(&request(method, "/system/functions", spec.to_string().as_bytes()))?;
+        Ok(())
     }
 
     /// A deploy that compiles for long answers before it is done.

@@ -48,6 +48,8 @@ pub(super) struct Built {
     rebuild: Figure,
     /// As the first build made it.
     pub(super) module: Vec<u8>,
+    /// As it was made after each edit.
+    pub(super) edited: Vec<Vec<u8>>,
     pub(super) kind: Kind,
 }
 
@@ -86,22 +88,22 @@ impl Project<'_> {
         }
         succeeded("fawn build", &built)?;
         let module = self.module()?;
-        let (handler, mut last, mut times) =
-            (self.folder.join(NAME).join(handler), module.clone(), Vec::new());
+        let (handler, mut edits, mut times) = (self.folder.join(NAME).join(handler), Vec::new(), Vec::new());
         let sample = fs::read_to_string(&handler)?;
         for number in 0..rebuilds {
             fs::write(&handler, edited(&sample, number)?)?;
             let (built, time) = self.run(&["build"])?;
             succeeded("fawn build after an edit", &built)?;
             let rebuilt = self.module()?;
-            ensure!(rebuilt != last, "a build after an edit made the same module again");
-            last = rebuilt;
+            let before = edits.last().unwrap_or(&module);
+            ensure!(rebuilt != *before, "a build after an edit made the same module again");
+            edits.push(rebuilt);
             times.push(time);
         }
         let world = runtime_wasm::inspect(&module)?.world()?;
         let kind = if world == World::Http { Kind::Component } else { Kind::Command };
         let (clean, rebuild) = (Figure::of_times([clean], 1.0)?, Figure::of_times(times, 1.0)?);
-        Ok(Ok(Built { clean, rebuild, module, kind }))
+        Ok(Ok(Built { clean, rebuild, module, edited: edits, kind }))
     }
 
     fn module(&self) -> Result<Vec<u8>> {
@@ -235,7 +237,8 @@ mod tests {
     #[test]
     fn a_language_without_its_toolchain_is_in_the_table() {
         let (clean, rebuild) = (Figure::of([12.34]).unwrap(), Figure::of([1.0, 2.0, 3.0]).unwrap());
-        let built = Built { clean, rebuild, module: vec![0; 2048], kind: Kind::Component };
+        let built =
+            Built { clean, rebuild, module: vec![0; 2048], edited: Vec::new(), kind: Kind::Component };
         let builds = [
             Build { language: "c-wasm", outcome: Ok(built) },
             Build { language: "go-wasm", outcome: Err("go is missing: install Go".into()) },

@@ -38,6 +38,8 @@ pub(super) struct Called {
     lean: bool,
     answer_length: usize,
     deploy: Duration,
+    /// Of modules that replace what was deployed before.
+    updates: Vec<Duration>,
     /// The first call after the deploy.
     first: Duration,
     after_restarts: cold::Seen,
@@ -66,15 +68,17 @@ pub(super) fn measure(
     // Not the same module as the one that has been called then.
     let (component, command) = (distinct(&guests.hello, 0), distinct(&guests.hello_stdio, 0));
     let mut all = vec![
-        Called::deploy(&mut api, "component", Kind::Component, &component, HELLO)?,
-        Called::deploy(&mut api, "command", Kind::Command, &command, HELLO)?,
+        Called::deploy(&mut api, "component", Kind::Component, &[&component], HELLO)?,
+        Called::deploy(&mut api, "command", Kind::Command, &[&command], HELLO)?,
     ];
     for called in &mut all {
         called.lean = true;
     }
     for Build { language, outcome } in builds {
         let Ok(built) = outcome else { continue };
-        all.push(Called::deploy(&mut api, language, built.kind, &built.module, ANSWER)?);
+        // As somebody deploys it who works on it, but back to the answer that is known.
+        let modules: Vec<_> = built.edited.iter().chain([&built.module]).map(Vec::as_slice).collect();
+        all.push(Called::deploy(&mut api, language, built.kind, &modules, ANSWER)?);
     }
     drop(api);
     server.stop()?;
@@ -96,10 +100,24 @@ pub(super) fn measure(
 }
 
 impl Called {
-    fn deploy(api: &mut Api, name: &'static str, kind: Kind, module: &[u8], answer: &str) -> Result<Self> {
+    /// Deploys the first module, and each of the others in place of the one before.
+    fn deploy(
+        api: &mut Api,
+        name: &'static str,
+        kind: Kind,
+        modules: &[&[u8]],
+        answer: &str,
+    ) -> Result<Self> {
+        let (module, others) = modules.split_first().context("nothing to deploy")?;
         let begin = Instant::now();
         api.deploy(name, module, json!({})).with_context(|| format!("{name} cannot be deployed"))?;
         let deploy = begin.elapsed();
+        let update = |module: &&[u8]| {
+            let begin = Instant::now();
+            api.update(name, module).with_context(|| format!("{name} cannot be updated"))?;
+            Ok(begin.elapsed())
+        };
+        let updates = others.iter().map(update).collect::<Result<_>>()?;
         let first = api.time_call(name)?;
         let answered = api.call(name)?;
         let text = String::from_utf8_lossy(&answered);
@@ -110,6 +128,7 @@ impl Called {
             lean: false,
             answer_length: answered.len(),
             deploy,
+            updates,
             first,
             after_restarts: cold::Seen::default(),
             rounds: Vec::new(),
@@ -178,6 +197,7 @@ pub(super) fn first_calls(all: Vec<Called>) -> Result<Table> {
         [
             "function",
             "deploy",
+            "after an edit",
             "first call after it",
             "first call after a restart",
             "warm call",
@@ -190,6 +210,7 @@ pub(super) fn first_calls(all: Vec<Called>) -> Result<Table> {
         table.row([
             called.name.into(),
             time(cost.deploy.context("not deployed")?),
+            Figure::of_times(called.updates, 1e6).map_or_else(|_| "–".into(), time),
             time(Figure::of_times([called.first], 1e6)?),
             time(cost.first),
             time(cost.warm),
@@ -213,6 +234,7 @@ mod tests {
             lean,
             answer_length: 0,
             deploy: Duration::ZERO,
+            updates: Vec::new(),
             first: Duration::ZERO,
             after_restarts: cold::Seen::default(),
             rounds: rates.map(round).into(),
