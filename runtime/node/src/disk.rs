@@ -65,6 +65,11 @@ impl Inner {
         let mut taken: u64 = stored.values().map(|stored| stored.size_bytes).sum();
         *listed = Some(Listed { taken_bytes: taken, written_bytes });
         let limit = budget.min(taken.saturating_add(free_bytes).saturating_sub(SCARCE_BYTES));
+        if taken > limit {
+            // They save time, and nobody needs them.
+            taken = taken.saturating_sub(self.compiler.drop_parts()?);
+            *listed = Some(Listed { taken_bytes: taken, written_bytes });
+        }
         if taken <= limit {
             return Ok(());
         }

@@ -24,6 +24,9 @@ use crate::{child::Report, engine::Engine, failpoint};
 /// What reports tell, and how it was found out: 1 counts tables as memory. Modules with other reports are compiled anew.
 const REPORT_VERSION: u8 = 1;
 
+/// A disk with less free space than this is full.
+const FULL_BYTES: u64 = 1 << 20;
+
 /// Parts of a module are kept for whoever works on its function, this long after they were left.
 const PARTS_KEPT: Duration = Duration::from_secs(3600);
 
@@ -42,9 +45,6 @@ struct Record {
     report: Report,
     code_hash: String,
     checked: Stamp,
-    /// The module whose parts the code was made with.
-    #[serde(default)]
-    made_with: Option<Digest>,
     /// Of the parts that its compilation left.
     #[serde(default)]
     parts_hash: Option<String>,
@@ -63,8 +63,6 @@ struct Stamp {
 /// A code file that was opened once and found intact.
 pub(crate) struct CheckedCode {
     pub(crate) report: Report,
-    /// The module whose parts it was made with.
-    pub(crate) made_with: Option<Digest>,
     file: File,
     size_bytes: u64,
 }
@@ -148,8 +146,7 @@ impl Cache {
                 tracing::warn!(%digest, %error, "that machine code was checked cannot be noted, so it is checked again");
             }
         }
-        let (report, made_with) = (record.report, record.made_with);
-        Ok(Some(CheckedCode { report, made_with, size_bytes: metadata.len(), file }))
+        Ok(Some(CheckedCode { report: record.report, size_bytes: metadata.len(), file }))
     }
 
     /// Gives the parts of a module that a compilation left another name in `folder`, if there are any that can be trusted.
@@ -162,20 +159,19 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             linked => linked?,
         }
-        let found = self.parts_hash(&open_regular(&link)?)?;
+        let found = self.parts_hash(digest, &open_regular(&link)?)?;
         if found != hash {
             tracing::warn!(%digest, "parts of machine code were changed and are not used");
         }
         Ok((found == hash).then_some(link))
     }
 
-    /// Takes the code that a child wrote, made with parts of another module, and the parts of it that it left, into files that
-    /// only this process has ever opened: from now on they are what their hashes say.
+    /// Takes the code that a child wrote, and the parts of it that it left, into files that only this process has ever
+    /// opened: from now on they are what their hashes say.
     pub(crate) fn insert(
         &self,
         digest: &Digest,
         code: &Path,
-        made_with: Option<Digest>,
         parts: Option<&Path>,
         report: Report,
     ) -> io::Result<()> {
@@ -197,7 +193,7 @@ impl Cache {
             None
         });
         let checked = self.stamp(&file)?;
-        self.write_record(digest, &Record { report, code_hash, checked, made_with, parts_hash })?;
+        self.write_record(digest, &Record { report, code_hash, checked, parts_hash })?;
         failpoint::passed("recorded");
         Ok(())
     }
@@ -208,15 +204,15 @@ impl Cache {
         let bytes = io::copy(&mut open_regular(parts)?, copy.as_file_mut())?;
         copy.as_file().set_permissions(fs::Permissions::from_mode(0o400))?;
         rustix::fs::seek(copy.as_file(), rustix::fs::SeekFrom::Start(0))?;
-        let hash = self.parts_hash(copy.as_file())?;
+        let hash = self.parts_hash(digest, copy.as_file())?;
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         copy.persist(self.parts_path(digest))?;
         Ok(hash)
     }
 
-    fn parts_hash(&self, parts: &File) -> io::Result<String> {
+    fn parts_hash(&self, digest: &Digest, parts: &File) -> io::Result<String> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update_reader(parts)?;
+        hasher.update(b"parts\0").update(&digest.0).update_reader(parts)?;
         Ok(hasher.finalize().to_hex().to_string())
     }
 
@@ -235,6 +231,18 @@ impl Cache {
             }
         }
         Ok(())
+    }
+
+    /// Removes all parts. Answers how many bytes that freed.
+    pub(crate) fn drop_parts(&self) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == "parts") {
+                freed += remove_if_old(&entry, Duration::ZERO)?;
+            }
+        }
+        Ok(freed)
     }
 
     /// What files have taken that were put here since the cache was opened, in bytes, whatever became of them.
@@ -352,6 +360,20 @@ pub(crate) fn disk_error(error: io::Error) -> Error {
         }
         _ => Error::internal(error),
     }
+}
+
+/// What a compiling process that failed could not say on a disk that its own output has filled.
+pub(crate) fn for_want_of_room(folder: &Path, error: Error) -> Error {
+    match error {
+        Error::Internal(_) if free_bytes(folder).is_ok_and(|free| free < FULL_BYTES) => {
+            disk_error(io::ErrorKind::StorageFull.into())
+        }
+        error => error,
+    }
+}
+
+pub(crate) fn free_bytes(folder: &Path) -> rustix::io::Result<u64> {
+    rustix::fs::statvfs(folder).map(|space| space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// Whether something failed for want of open files, mappings or memory, which loaded code takes some of.

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
@@ -66,8 +67,8 @@ pub(crate) struct Told {
     /// What shut it in; `None` if it came to nothing before.
     pub(crate) walls: Option<Walls>,
     pub(crate) answer: Answer,
-    /// Whether parts were left.
-    pub(crate) parts: bool,
+    /// If parts were left: how many were not made but used.
+    pub(crate) reused: Option<u64>,
 }
 
 /// What the child found.
@@ -137,10 +138,11 @@ pub fn compile_child(job: impl Read) -> io::Result<()> {
     let told = match Work::begin(&job) {
         Ok(mut work) => {
             let answer = answer(work.finish(job.digest));
-            let parts = matches!(answer, Answer::Compiled(_)) && work.leave_parts();
-            Told { walls: Some(work.walls), answer, parts }
+            let compiled = matches!(answer, Answer::Compiled(_));
+            let reused = if compiled { work.leave_parts() } else { None };
+            Told { walls: Some(work.walls), answer, reused }
         }
-        Err(error) => Told { walls: None, answer: answer(Err(error.into())), parts: false },
+        Err(error) => Told { walls: None, answer: answer(Err(error.into())), reused: None },
     };
     file.write_all(&serde_json::to_vec(&told)?)?;
     failpoint::passed("answered");
@@ -204,11 +206,11 @@ impl Work {
         jail::limit_cpu(cpu_seconds).map_err(Error::internal)?;
         let parts = job.parts.as_ref().and_then(open_parts).map(Arc::new);
         // What a container may use of them is told by files.
-        let cores = thread::available_parallelism().map_err(Error::internal)?.get();
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         // Before there is a second thread, which would stay outside.
         let landlock = jail::shut_files();
-        start_threads(cores.min(MOST_THREADS))?;
-        let engine = Engine::for_compiling(Shape { slots: 1, ..job.shape }, parts.clone())?;
+        let parallel = start_threads(cores.min(MOST_THREADS));
+        let engine = Engine::for_compiling(Shape { slots: 1, ..job.shape }, parallel, parts.clone())?;
         // Without sockets: an instance that is tried out may wait for the clock, and for nothing else.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(Error::internal)?;
@@ -216,10 +218,10 @@ impl Work {
         Ok(Self { input, input_bytes, output, parts, engine, runtime, walls: jail::shut(landlock) })
     }
 
-    /// Whether there are any. What is written to standard error is in the node's log.
-    fn leave_parts(&self) -> bool {
-        let Some(parts) = &self.parts else { return false };
-        parts.leave().inspect_err(|error| eprintln!("parts of machine code cannot be left: {error}")).is_ok()
+    /// What is written to standard error is in the node's log.
+    fn leave_parts(&self) -> Option<u64> {
+        let left = self.parts.as_ref()?.leave();
+        left.inspect_err(|error| eprintln!("parts of machine code cannot be left: {error}")).ok()
     }
 
     /// A panic is a defect of the compiler that this module brings out.
@@ -239,6 +241,9 @@ impl Work {
         failpoint::passed("shut-in");
         let found = inspect(&bytes)?;
         scan(&bytes)?;
+        if let Some(Err(error)) = self.parts.as_ref().map(|parts| parts.read()) {
+            eprintln!("parts of machine code cannot be read: {error}");
+        }
         let world = found.world()?;
         let unlinked = Unlinked::compile(&self.engine, found.kind, &bytes)
             .map_err(|error| refusal(&error, malformed))?;
@@ -252,17 +257,19 @@ impl Work {
     }
 }
 
-/// Without them, it takes longer.
+/// Without parts, compiling takes longer.
 fn open_parts(files: &PartsFiles) -> Option<Parts> {
     Parts::open(files.earlier.as_deref(), &files.output)
         .inspect_err(|error| eprintln!("parts of machine code cannot be used: {error}"))
         .ok()
 }
 
-/// The threads that compile: none can be started later.
-fn start_threads(number: usize) -> Result<()> {
+/// Starts the threads that compile, for none can be started later. Without them, compiling takes longer.
+fn start_threads(number: usize) -> bool {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(number).stack_size(STACK_BYTES);
-    pool.build_global().map_err(Error::internal)
+    pool.build_global()
+        .inspect_err(|error| eprintln!("threads that compile cannot be started: {error}"))
+        .is_ok()
 }
 
 /// A module that the compiler has no answer to.

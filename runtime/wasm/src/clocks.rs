@@ -150,7 +150,8 @@ mod tests {
     const MILLISECOND: u64 = 1_000_000;
 
     fn store() -> Store<State> {
-        let engine = Engine::for_compiling(Shape { slots: 1, reservation_bytes: 4 << 30 }, None).unwrap();
+        let engine =
+            Engine::for_compiling(Shape { slots: 1, reservation_bytes: 4 << 30 }, false, None).unwrap();
         let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
         let usage = Usage::new(&engine, &limits);
         new_store(&engine, &limits, Instant::now(), usage, None, WasiCtxBuilder::new())

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    cache::{Cache, CheckedCode, disk_error, is_scarce, open_regular},
+    cache::{Cache, CheckedCode, disk_error, for_want_of_room, free_bytes, is_scarce, open_regular},
     child::{Answer, Job, PartsFiles, Rejection, Report, Told, too_large},
     code::Code,
     ended::{COMPILE_TIME, Ended},
@@ -33,9 +33,6 @@ use crate::{
     parts,
     rejected::Rejected,
 };
-
-/// A disk with less free space than this is full.
-const FULL_BYTES: u64 = 1 << 20;
 
 /// What is kept of a compiling process's standard error, in bytes.
 const MAX_LAST_WORDS_BYTES: u64 = 4 << 10;
@@ -63,30 +60,17 @@ pub struct Compiler {
     turn: Semaphore,
     flights: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     compiled: AtomicU64,
+    reused: AtomicU64,
     loaded: LoadedCode,
 }
 
-/// What code is wanted for.
+/// What a compilation has from an earlier one, and leaves for a later one.
 #[derive(Clone, Copy)]
-enum Wanted {
-    /// What a function runs already.
-    Any,
-    /// A deploy, which replaces this module, if any.
-    InPlaceOf(Option<Digest>),
-}
-
-impl Wanted {
-    /// Whether code will do that was made with parts of this module, if any.
-    fn takes(self, made_with: Option<Digest>) -> bool {
-        made_with.is_none() || matches!(self, Self::Any) || made_with == self.replaced()
-    }
-
-    fn replaced(self) -> Option<Digest> {
-        match self {
-            Self::Any => None,
-            Self::InPlaceOf(replaced) => replaced,
-        }
-    }
+enum Reuse {
+    /// It is alone.
+    No,
+    /// It is one of many of a function. This is the module that it replaces, if any.
+    Of(Option<Digest>),
 }
 
 /// A module whose machine code lies ready.
@@ -126,6 +110,7 @@ impl Compiler {
             turn: Semaphore::new(1),
             flights: Mutex::new(HashMap::new()),
             compiled: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
             loaded: LoadedCode::new(CodeLimits::default()),
         })
     }
@@ -154,6 +139,19 @@ impl Compiler {
     /// Compilations done since the start.
     pub fn compiled(&self) -> u64 {
         self.compiled.load(Ordering::Relaxed)
+    }
+
+    /// Functions within modules that were not compiled again since the start.
+    pub fn reused(&self) -> u64 {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    /// Removes what compilations left for later ones. Answers how many bytes that freed.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when a file cannot be removed.
+    pub fn drop_parts(&self) -> Result<u64> {
+        self.cache.drop_parts().map_err(Error::internal)
     }
 
     /// Removes machine code older than `grace` of modules that `keep` does not want, by their digests in hexadecimal, and
@@ -194,11 +192,11 @@ impl Compiler {
     /// [`Error::Invalid`] when the module cannot run here, with the reason; [`Error::StorageFull`] when the disk has no room
     /// for its code.
     pub async fn compile(self: &Arc<Self>, artifact: &Artifact) -> Result<CompiledModule> {
-        self.report(artifact, Wanted::Any).await
+        self.report(artifact, Reuse::No).await
     }
 
-    /// The same for a deploy. What the module has in common with the one that it replaces, if that was compiled lately, is
-    /// not compiled again. Code that was made with parts of any other module is not taken.
+    /// The same for a deploy: of a large module only what differs from the one that it replaces, if that was deployed lately,
+    /// is compiled.
     ///
     /// # Errors
     /// Those of [`compile`](Self::compile).
@@ -207,15 +205,13 @@ impl Compiler {
         replaced: Option<Digest>,
         artifact: &Artifact,
     ) -> Result<CompiledModule> {
-        let wanted =
-            if replaced == Some(artifact.digest) { Wanted::Any } else { Wanted::InPlaceOf(replaced) };
-        self.report(artifact, wanted).await
+        self.report(artifact, Reuse::Of(replaced)).await
     }
 
-    async fn report(self: &Arc<Self>, artifact: &Artifact, wanted: Wanted) -> Result<CompiledModule> {
+    async fn report(self: &Arc<Self>, artifact: &Artifact, reuse: Reuse) -> Result<CompiledModule> {
         let alone = self.alone(artifact.digest).await;
         let Report { world, memory_bytes } =
-            self.checked(artifact, wanted, alone, |checked| Ok(checked.report)).await?;
+            self.checked(artifact, reuse, alone, |checked| Ok(checked.report)).await?;
         Ok(CompiledModule { artifact: artifact.clone(), world, memory_bytes })
     }
 
@@ -270,40 +266,41 @@ impl Compiler {
             Ok(code)
         };
         let _timer = self.engine.metrics().code_load_seconds.start_timer();
-        self.checked(artifact, Wanted::Any, alone, load).await
+        self.checked(artifact, Reuse::No, alone, load).await
     }
 
     /// Opens a module's code, compiling it if it must, and does with it what `work` does, on a thread that may block.
     async fn checked<T: Send + 'static>(
         self: &Arc<Self>,
         artifact: &Artifact,
-        wanted: Wanted,
+        reuse: Reuse,
         alone: Alone,
         work: impl Fn(CheckedCode) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
-        if let Some(done) = self.open_checked(artifact.digest, wanted, &alone, work.clone()).await? {
+        if let Some(done) = self.open_checked(artifact.digest, &alone, work.clone()).await? {
             self.engine.metrics().code_cache_hits.inc();
             return Ok(done);
         }
         self.not_rejected(artifact.digest, &alone).await?;
         let _turn = self.turn.acquire().await.map_err(Error::internal)?;
-        self.run_child(artifact, wanted, &alone).await?;
-        let done = self.open_checked(artifact.digest, wanted, &alone, work).await?;
+        if !self.run_child(artifact, reuse, &alone).await? {
+            tracing::info!(digest = %artifact.digest, "compiling again, without parts of another module");
+            self.run_child(artifact, Reuse::No, &alone).await?;
+        }
+        let done = self.open_checked(artifact.digest, &alone, work).await?;
         done.ok_or_else(|| Error::internal("machine code vanished as it was written"))
     }
 
     async fn open_checked<T: Send + 'static>(
         self: &Arc<Self>,
         digest: Digest,
-        wanted: Wanted,
         alone: &Alone,
         work: impl FnOnce(CheckedCode) -> Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
         let (compiler, alone) = (self.clone(), alone.clone());
         let open = move || {
             let checked = compiler.cache.open_checked(&digest).map_err(Error::internal);
-            let taken = checked.map(|checked| checked.filter(|checked| wanted.takes(checked.made_with)));
-            let done = taken.and_then(|taken| taken.map(work).transpose());
+            let done = checked.and_then(|checked| checked.map(work).transpose());
             drop(alone);
             done
         };
@@ -328,9 +325,10 @@ impl Compiler {
         flight
     }
 
-    async fn run_child(self: &Arc<Self>, artifact: &Artifact, wanted: Wanted, alone: &Alone) -> Result<()> {
+    /// Answers whether the module was compiled: one that was not, with parts of another, deserves a try without.
+    async fn run_child(self: &Arc<Self>, artifact: &Artifact, reuse: Reuse, alone: &Alone) -> Result<bool> {
         let folder = self.cache.temporary().map_err(disk_error)?;
-        let (folder, parts) = self.parts(folder, artifact, wanted.replaced()).await?;
+        let (folder, parts) = self.parts(folder, artifact, reuse).await?;
         let job = Job {
             input: artifact.path.clone(),
             digest: artifact.digest,
@@ -347,10 +345,12 @@ impl Compiler {
         failpoint::passed("child-ended");
         let told = read_answer(&job.answer);
         self.log(&ended, told.as_ref());
-        let made_with = job.parts.as_ref().and_then(|parts| parts.earlier.as_ref()).and(wanted.replaced());
-        let parts = job.parts.filter(|_| told.as_ref().is_some_and(|told| told.parts));
+        let with_parts = job.parts.as_ref().is_some_and(|parts| parts.earlier.is_some());
+        let reused = told.as_ref().and_then(|told| told.reused);
+        let parts = job.parts.filter(|_| reused.is_some());
         let report = match ended.answer(told.map(|told| told.answer)) {
             Answer::Compiled(report) => report,
+            _ if with_parts => return Ok(false),
             Answer::Rejected { rejection, lasting } => {
                 if lasting {
                     self.remember(artifact.digest, rejection.clone(), alone).await?;
@@ -362,24 +362,28 @@ impl Compiler {
                 return Err(for_want_of_room(folder.path(), error));
             }
         };
+        self.reused.fetch_add(reused.unwrap_or_default(), Ordering::Relaxed);
         let (compiler, digest, alone) = (self.clone(), artifact.digest, alone.clone());
         let insert = move || {
             let parts = parts.as_ref().map(|parts| &*parts.output);
-            let inserted = compiler.cache.insert(&digest, &job.output, made_with, parts, report);
+            let inserted = compiler.cache.insert(&digest, &job.output, parts, report);
             drop((folder, alone));
             inserted
         };
-        tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?.map_err(disk_error)
+        let inserted = tokio::task::spawn_blocking(insert).await.map_err(Error::internal)?;
+        inserted.map(|()| true).map_err(disk_error)
     }
 
-    /// The files of parts of a module that is large enough, in the folder of its compilation.
+    /// The files of parts of a module that is large enough, in the folder of its compilation, which stays until they are
+    /// there also if the caller goes away.
     async fn parts(
         self: &Arc<Self>,
         folder: TempDir,
         artifact: &Artifact,
-        replaced: Option<Digest>,
+        reuse: Reuse,
     ) -> Result<(TempDir, Option<PartsFiles>)> {
-        if !parts::are_worth_it(artifact.size_bytes) {
+        let Reuse::Of(replaced) = reuse else { return Ok((folder, None)) };
+        if !parts::are_worth_it(artifact.size_bytes) || !has_room_for_parts(folder.path()) {
             return Ok((folder, None));
         }
         let compiler = self.clone();
@@ -471,15 +475,9 @@ impl Compiler {
     }
 }
 
-/// What a compiling process that failed could not say on a disk that its own output has filled.
-fn for_want_of_room(folder: &Path, error: Error) -> Error {
-    let is_full = |space: rustix::fs::StatVfs| space.f_bavail.saturating_mul(space.f_frsize) < FULL_BYTES;
-    match error {
-        Error::Internal(_) if rustix::fs::statvfs(folder).is_ok_and(is_full) => {
-            disk_error(io::ErrorKind::StorageFull.into())
-        }
-        error => error,
-    }
+/// What only saves time must not take the room of what is needed.
+fn has_room_for_parts(folder: &Path) -> bool {
+    free_bytes(folder).is_ok_and(|free| free > 4 * parts::MOST_BYTES)
 }
 
 /// Held by whoever works on the files of one digest.

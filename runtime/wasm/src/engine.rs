@@ -126,11 +126,12 @@ impl Engine {
         )))
     }
 
-    /// One that compiles as this does, with parts of what was compiled before.
-    pub(crate) fn for_compiling(shape: Shape, parts: Option<Arc<Parts>>) -> Result<Self> {
+    /// One that compiles for another of this shape, with parts of what was compiled before.
+    pub(crate) fn for_compiling(shape: Shape, parallel: bool, parts: Option<Arc<Parts>>) -> Result<Self> {
         // No call is answered there, so there is no output and no long guest.
         let config = EngineConfig::new(u64::MAX, PathBuf::new());
         let mut wasmtime = shape.wasmtime(&config);
+        wasmtime.parallel_compilation(parallel);
         if let Some(parts) = parts {
             wasmtime.enable_incremental_compilation(parts).map_err(boxed)?;
         }

@@ -6,12 +6,13 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
     fs::File,
     io::{self, BufWriter, Read, Write},
+    ops::Range,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use wasmtime::CacheStore;
@@ -21,7 +22,7 @@ const MODULE_BYTES: u64 = 1 << 20;
 
 /// What the parts of one module may take at most, in bytes; those beyond it are compiled anew. The largest module that was
 /// measured, of JavaScript, has 40 MiB.
-const MOST_BYTES: u64 = 128 << 20;
+pub(crate) const MOST_BYTES: u64 = 128 << 20;
 
 /// Cranelift's name of a part: a SHA-256 of all that it is compiled from.
 type Key = [u8; 32];
@@ -36,15 +37,22 @@ pub(crate) fn are_worth_it(module_bytes: u64) -> bool {
 
 /// The parts that one compilation finds, and those that it leaves.
 pub(crate) struct Parts {
-    found: HashMap<Key, Vec<u8>>,
+    earlier: Option<File>,
+    found: OnceLock<Found>,
     left: Mutex<Left>,
     file: File,
 }
 
 #[derive(Default)]
+struct Found {
+    bytes: Vec<u8>,
+    places: HashMap<Key, Range<usize>>,
+}
+
+#[derive(Default)]
 struct Left {
     used: HashSet<Key>,
-    made: BTreeMap<Key, Vec<u8>>,
+    made: HashMap<Key, Vec<u8>>,
     bytes: u64,
 }
 
@@ -61,31 +69,54 @@ impl Left {
 }
 
 impl Parts {
-    /// Reads those that an earlier compilation left, and makes the file for those of this one.
+    /// Opens the file that an earlier compilation left, and makes that of this one. Nothing is read yet.
     ///
     /// # Errors
-    /// When a file cannot be read or made, or holds something else.
+    /// When a file cannot be opened or made.
     pub(crate) fn open(earlier: Option<&Path>, file: &Path) -> io::Result<Self> {
+        let earlier = earlier.map(File::open).transpose()?;
         let file = File::create_new(file)?;
-        let found = earlier.map_or_else(|| Ok(HashMap::new()), |path| read(File::open(path)?))?;
-        Ok(Self { found, left: Mutex::default(), file })
+        Ok(Self { earlier, found: OnceLock::new(), left: Mutex::default(), file })
     }
 
-    /// Writes those that were used or made.
+    /// Reads what an earlier compilation left. Before that, nothing is found.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is something else.
+    pub(crate) fn read(&self) -> io::Result<()> {
+        let Some(earlier) = &self.earlier else { return Ok(()) };
+        let mut bytes = Vec::new();
+        earlier.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        let places = places(&bytes).ok_or_else(|| io::Error::other("it does not hold what it should"))?;
+        self.found.set(Found { bytes, places }).map_err(|_| io::Error::other("it was read before"))
+    }
+
+    fn found(&self, key: &Key) -> Option<&[u8]> {
+        let found = self.found.get()?;
+        found.bytes.get(found.places.get(key)?.clone())
+    }
+
+    /// Writes those that were used or made, and answers how many were used. A file of some of them is emptied.
     ///
     /// # Errors
     /// When the disk does not take them.
-    pub(crate) fn leave(&self) -> io::Result<()> {
+    pub(crate) fn leave(&self) -> io::Result<u64> {
         let left = self.left();
-        let used = left.used.iter().filter_map(|key| self.found.get_key_value(key));
+        let used = left.used.iter().filter_map(|key| Some((key, self.found(key)?)));
+        let made = left.made.iter().map(|(key, part)| (key, part.as_slice()));
         let mut file = BufWriter::new(&self.file);
-        for (key, part) in used.chain(&left.made) {
+        let written = used.chain(made).try_for_each(|(key, part)| {
             let length = u32::try_from(part.len()).map_err(io::Error::other)?;
             file.write_all(key)?;
             file.write_all(&length.to_le_bytes())?;
-            file.write_all(part)?;
+            file.write_all(part)
+        });
+        if let Err(error) = written.and_then(|()| file.flush()) {
+            drop(file.into_parts());
+            self.file.set_len(0)?;
+            return Err(error);
         }
-        file.flush()
+        Ok(left.used.len() as u64)
     }
 
     fn left(&self) -> MutexGuard<'_, Left> {
@@ -97,7 +128,7 @@ impl CacheStore for Parts {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
         let key = Key::try_from(key).ok()?;
         let mut left = self.left();
-        if let Some(part) = self.found.get(&key) {
+        if let Some(part) = self.found(&key) {
             if !left.used.contains(&key) && left.fits(part.len()) {
                 left.used.insert(key);
             }
@@ -110,7 +141,8 @@ impl CacheStore for Parts {
     fn insert(&self, key: &[u8], part: Vec<u8>) -> bool {
         let Ok(key) = Key::try_from(key) else { return false };
         let mut left = self.left();
-        let fits = left.fits(part.len());
+        // Another thread was quicker.
+        let fits = !left.made.contains_key(&key) && left.fits(part.len());
         if fits {
             left.made.insert(key, part);
         }
@@ -120,26 +152,21 @@ impl CacheStore for Parts {
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} parts", self.found.len())
+        write!(f, "{} parts", self.found.get().map_or(0, |found| found.places.len()))
     }
 }
 
-fn read(file: File) -> io::Result<HashMap<Key, Vec<u8>>> {
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    parse(&bytes).ok_or_else(|| io::Error::other("it does not hold what it should"))
-}
-
-fn parse(mut bytes: &[u8]) -> Option<HashMap<Key, Vec<u8>>> {
-    let mut found = HashMap::new();
-    while !bytes.is_empty() {
-        let (key, rest) = bytes.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (part, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-        found.insert(*key, part.to_vec());
-        bytes = rest;
+fn places(bytes: &[u8]) -> Option<HashMap<Key, Range<usize>>> {
+    let (mut places, mut rest) = (HashMap::new(), bytes);
+    while !rest.is_empty() {
+        let (key, after) = rest.split_first_chunk()?;
+        let (length, after) = after.split_first_chunk()?;
+        let (part, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let end = bytes.len() - after.len();
+        places.insert(*key, end - part.len()..end);
+        rest = after;
     }
-    Some(found)
+    Some(places)
 }
 
 #[cfg(test)]
@@ -158,9 +185,12 @@ mod tests {
     }
 
     fn compile(parts: Parts, module: &[u8]) -> (Vec<u8>, Arc<Parts>) {
+        parts.read().unwrap();
         let parts = Arc::new(parts);
         let mut config = wasmtime::Config::new();
         config.enable_incremental_compilation(parts.clone()).unwrap();
+        // Cranelift's hash also covers what the function before it left in the thread's memory.
+        config.parallel_compilation(false);
         let code = wasmtime::Engine::new(&config).unwrap().precompile_module(module).unwrap();
         (code, parts)
     }
@@ -183,7 +213,7 @@ mod tests {
         let second = Parts::open(Some(&path("first")), &path("second")).unwrap();
         let (code, second) = compile(second, &module(8888));
         assert_eq!(counts(&second), (all - 1, 1));
-        second.leave().unwrap();
+        assert_eq!(second.leave().unwrap(), all as u64 - 1);
         let (from_scratch, _) = compile(Parts::open(None, &path("scratch")).unwrap(), &module(8888));
         assert!(code == from_scratch);
 
@@ -207,6 +237,7 @@ mod tests {
         assert!(fs::metadata(&earlier).unwrap().len() <= MOST_BYTES);
 
         let parts = Parts::open(Some(&earlier), &folder.path().join("second")).unwrap();
+        parts.read().unwrap();
         let (key, expected) = part(1);
         for _ in 0..20 {
             assert!(parts.get(&key).unwrap() == expected, "it is counted once");
@@ -221,10 +252,8 @@ mod tests {
         let earlier = folder.path().join("earlier");
         for (number, wrong) in [&[1; 31][..], &[1; 35], &[1; 100], &[0xff; 36]].into_iter().enumerate() {
             fs::write(&earlier, wrong).unwrap();
-            assert!(
-                Parts::open(Some(&earlier), &folder.path().join(number.to_string())).is_err(),
-                "{number}"
-            );
+            let parts = Parts::open(Some(&earlier), &folder.path().join(number.to_string())).unwrap();
+            assert!(parts.read().is_err(), "{number}");
         }
     }
 }

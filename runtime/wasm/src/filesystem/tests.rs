@@ -16,7 +16,7 @@ use crate::{
 const VALUE: &[u8] = b"hunter2, all of it";
 
 fn store(secrets: Option<&SecretFiles>) -> Store<State> {
-    let engine = Engine::for_compiling(Shape { slots: 1, reservation_bytes: 4 << 30 }, None).unwrap();
+    let engine = Engine::for_compiling(Shape { slots: 1, reservation_bytes: 4 << 30 }, false, None).unwrap();
     let limits = Limits { memory_bytes: 1 << 20, egress: runtime_egress::Policy::none() };
     let (start, usage) = (tokio::time::Instant::now(), Usage::new(&engine, &limits));
     let secrets = secrets.map(SecretFiles::open);

@@ -158,7 +158,8 @@ struct Function {
 
 impl Hosts {
     fn new() -> Self {
-        let engine = Engine::for_compiling(Shape { slots: 4, reservation_bytes: 4 << 30 }, None).unwrap();
+        let engine =
+            Engine::for_compiling(Shape { slots: 4, reservation_bytes: 4 << 30 }, false, None).unwrap();
         let mut ours = Linker::new(engine.wasmtime());
         link(&mut ours).unwrap();
         let mut theirs = Linker::new(engine.wasmtime());
