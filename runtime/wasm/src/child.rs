@@ -1,6 +1,7 @@
 //! The compiling process: turns one module into machine code and tries to start it, away from those that serve.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, Read, Write},
     num::NonZero,
@@ -218,10 +219,9 @@ impl Work {
         Ok(Self { input, input_bytes, output, parts, engine, runtime, walls: jail::shut(landlock) })
     }
 
-    /// What is written to standard error is in the node's log.
     fn leave_parts(&self) -> Option<u64> {
         let left = self.parts.as_ref()?.leave();
-        left.inspect_err(|error| eprintln!("parts of machine code cannot be left: {error}")).ok()
+        left.inspect_err(|error| tell("parts of machine code cannot be left", error)).ok()
     }
 
     /// A panic is a defect of the compiler that this module brings out.
@@ -242,7 +242,7 @@ impl Work {
         let found = inspect(&bytes)?;
         scan(&bytes)?;
         if let Some(Err(error)) = self.parts.as_ref().map(|parts| parts.read()) {
-            eprintln!("parts of machine code cannot be read: {error}");
+            tell("parts of machine code cannot be read", &error);
         }
         let world = found.world()?;
         let unlinked = Unlinked::compile(&self.engine, found.kind, &bytes)
@@ -257,19 +257,22 @@ impl Work {
     }
 }
 
-/// Without parts, compiling takes longer.
+/// Tells the node, which logs what is written there, of what only makes compiling take longer.
+fn tell(what: &str, error: &dyn Display) {
+    // With nobody to tell, there is nothing to be done about it.
+    let _ = writeln!(io::stderr(), "{what}: {error}");
+}
+
 fn open_parts(files: &PartsFiles) -> Option<Parts> {
     Parts::open(files.earlier.as_deref(), &files.output)
-        .inspect_err(|error| eprintln!("parts of machine code cannot be used: {error}"))
+        .inspect_err(|error| tell("parts of machine code cannot be used", error))
         .ok()
 }
 
-/// Starts the threads that compile, for none can be started later. Without them, compiling takes longer.
+/// Starts the threads that compile, for none can be started later. Tells whether they are there.
 fn start_threads(number: usize) -> bool {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(number).stack_size(STACK_BYTES);
-    pool.build_global()
-        .inspect_err(|error| eprintln!("threads that compile cannot be started: {error}"))
-        .is_ok()
+    pool.build_global().inspect_err(|error| tell("threads that compile cannot be started", error)).is_ok()
 }
 
 /// A module that the compiler has no answer to.

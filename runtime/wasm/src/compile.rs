@@ -285,7 +285,7 @@ impl Compiler {
         let _turn = self.turn.acquire().await.map_err(Error::internal)?;
         if !self.run_child(artifact, reuse, &alone).await? {
             tracing::info!(digest = %artifact.digest, "compiling again, without parts of another module");
-            self.run_child(artifact, Reuse::No, &alone).await?;
+            self.run_child(artifact, Reuse::Of(None), &alone).await?;
         }
         let done = self.open_checked(artifact.digest, &alone, work).await?;
         done.ok_or_else(|| Error::internal("machine code vanished as it was written"))

@@ -1,6 +1,7 @@
 //! What shuts the compiling process in: besides limits on time and memory, it can open no file, connect nowhere and
 //! start nothing. A compiler that a hostile module takes over is left with the code that it was to write, which the node
-//! then runs: the walls bound what compiling costs and reaches, and do not make up for a flaw of the compiler.
+//! then runs, and its parts, which the next compilation for that function uses: the walls bound what compiling costs and
+//! reaches, and do not make up for a flaw of the compiler.
 
 use std::{
     collections::BTreeMap,
