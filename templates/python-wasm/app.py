@@ -8,6 +8,7 @@ import sys
 import traceback
 from urllib.parse import unquote
 
+import outgoing  # noqa: F401 - before the handler, which may already make itself an opener
 from componentize_py_types import Err, Ok
 from function import handler
 from wit_world import exports

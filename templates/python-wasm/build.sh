@@ -17,7 +17,7 @@ found=$(componentize-py --version) || fail "componentize-py does not start: $ins
 
 rm -rf build function.wasm && mkdir build
 # Of a copy: what Python compiles it keeps beside the source.
-cp -R app.py calls.py imports.py function build/
+cp -R app.py calls.py imports.py outgoing.py function build/
 
 packages=venv/lib/site-packages
 { echo "# For Python $python"; cat function/requirements.txt 2>/dev/null || true; } >build/requirements.txt

@@ -92,6 +92,37 @@ async fn a_handler_in_python_has_the_whole_request() {
 
 #[tokio::test]
 #[ignore = "needs the guests' toolchains: run scripts/test"]
+async fn a_handler_in_python_sends_requests_with_urllib() {
+    let edge = Edge::start().await;
+    let deployment =
+        Deployment::of("python", "").field("annotations", json!({"dev.fawn.egress": "127.0.0.0/8"}));
+    PYTHON.with("urllib", include_str!("../guests/handlers/urllib.py")).deploy(&edge, deployment).await;
+    let own = format!("{}/function/python", edge.gateway);
+    let echo = format!("{own}/echo?a=b");
+    for (asked, answered) in [
+        (json!({"url": echo}), format!("200 GET 0 {echo}")),
+        (json!({"url": echo, "bytes": 3_000_000}), format!("200 POST 3000000 {echo}")),
+        (json!({"url": echo, "pieces": 3, "method": "PUT"}), format!("200 PUT 30 {echo}")),
+        (json!({"url": echo, "method": "HEAD"}), format!("200 HEAD 0 {echo}")),
+        (json!({"url": format!("{own}/moved?to={echo}")}), format!("200 GET 0 {echo}")),
+        (
+            json!({"url": format!("{}/function/nobody", edge.gateway)}),
+            "HTTP Error 404: Not Found error".into(),
+        ),
+        (json!({"url": "http://10.0.0.1/"}), "PermissionError: the function may not reach it".into()),
+        (json!({"url": "http://127.0.0.1:1/"}), "ConnectionRefusedError: connection refused".into()),
+        (json!({"url": echo, "timeout": 0}), "TimeoutError: timed out".into()),
+        (json!({"url": echo, "headers": {"Host": "other"}}), "str: the header Host is 127.0.0.1:".into()),
+        (json!({"url": echo, "headers": {"X-A": "a\nb"}}), "str: the header X-a cannot be sent".into()),
+        (json!({"url": echo.replace("echo", "e o")}), "OSError: no such method, host or path".into()),
+    ] {
+        let answer = edge.call("python", asked.to_string()).await.ok();
+        assert!(answer.starts_with(&answered), "{asked}: {answer}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the guests' toolchains: run scripts/test"]
 async fn a_handler_in_javascript_has_the_whole_request() {
     let place = |line| format!("(function/handler.js:{line})");
     let edge =
