@@ -8,7 +8,7 @@ import sys
 import traceback
 from urllib.parse import unquote
 
-import outgoing  # noqa: F401 - before the handler, which may already make itself an opener
+import outgoing  # before the handler, which may already make itself an opener
 from componentize_py_types import Err, Ok
 from function import handler
 from wit_world import exports
@@ -33,6 +33,7 @@ class IncomingHandler(exports.IncomingHandler):
     def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         # What was made when the module was built would give the same numbers in every call.
         random.seed()
+        outgoing.calling = True
         try:
             answer = ANSWER(read(request))
             response, body = begin(answer)

@@ -32,7 +32,8 @@ if ! cmp -s build/requirements.txt venv/requirements.txt || names '-' || names '
   rm -rf venv && mkdir -p "$packages" && : >venv/pyvenv.cfg
   if names '[^#[:space:]]'; then
     # Packages with machine code cannot run in a module, and are refused by name.
-    for_module download --dest build/packages -r function/requirements.txt
+    for_module download --dest build/packages -r function/requirements.txt ||
+      fail "function/requirements.txt can name what is pure Python and suits Python $python: see above"
     # Apart, since many a pip installs only what suits the machine's Python.
     set -- build/packages/*
     [ ! -e "$1" ] || for_module install --no-deps --no-index --ignore-requires-python --no-compile \

@@ -111,9 +111,15 @@ async fn a_handler_in_python_sends_requests_with_urllib() {
         ),
         (json!({"url": "http://10.0.0.1/"}), "PermissionError: the function may not reach it".into()),
         (json!({"url": "http://127.0.0.1:1/"}), "ConnectionRefusedError: connection refused".into()),
-        (json!({"url": echo, "timeout": 0}), "TimeoutError: timed out".into()),
+        (json!({"url": format!("{own}/slow"), "timeout": 0.2}), "TimeoutError alone: timed out".into()),
+        (json!({"url": echo, "timeout": -1}), "ValueError alone: Timeout value out of range".into()),
+        (
+            json!({"url": echo, "headers": {"X-A": "a".repeat(20_000)}}),
+            "str: the headers have more than".into(),
+        ),
+        (json!({"url": echo, "headers": {"X-A": 1}}), format!("200 GET 0 {echo}")),
         (json!({"url": echo, "headers": {"Host": "other"}}), "str: the header Host is 127.0.0.1:".into()),
-        (json!({"url": echo, "headers": {"X-A": "a\nb"}}), "str: the header X-a cannot be sent".into()),
+        (json!({"url": echo, "headers": {"X-A": "a\nb"}}), "str: the header X-A cannot be sent".into()),
         (json!({"url": echo.replace("echo", "e o")}), "OSError: no such method, host or path".into()),
     ] {
         let answer = edge.call("python", asked.to_string()).await.ok();

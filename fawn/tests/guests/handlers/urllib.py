@@ -1,4 +1,5 @@
 import json
+import time
 from urllib import request
 from urllib.error import HTTPError, URLError
 
@@ -11,6 +12,8 @@ def handle(event, context):
         return {"headers": {"X-Method": event.method}, "body": event.body}
     if event.path == "/moved":
         return {"statusCode": 302, "headers": {"Location": event.query["to"]}}
+    if event.path == "/slow":
+        time.sleep(10)
     asked = json.loads(event.body)
     timeout = asked.pop("timeout", None)
     if "bytes" in asked:
@@ -24,3 +27,5 @@ def handle(event, context):
         return f"{error} {error.read().decode()}"
     except URLError as error:
         return f"{type(error.reason).__name__}: {error.reason}"
+    except (OSError, ValueError) as error:
+        return f"{type(error).__name__} alone: {error}"
