@@ -77,7 +77,7 @@ pub(crate) struct BuildLimit {
 }
 
 /// A module that was built.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Built {
     pub(crate) module: PathBuf,
     pub(crate) bytes: usize,

@@ -275,12 +275,15 @@ impl Gateway {
             let (base, here) = (self.address(), is_this_machine(&self.base));
             let login = format!("`faas-cli login -g {base} --password-stdin < FILE`");
             match (&self.credentials, here) {
-                (Some(_), _) => bail!("the gateway at {base} does not accept the credentials; run {login}"),
-                (None, true) => bail!(
-                    "the gateway at {base} wants credentials: name its data directory, which has the file \
-                     basic-auth-password, with --data-dir, or run {login}"
-                ),
+                (Some(_), false) => {
+                    bail!("the gateway at {base} does not accept the credentials; run {login}")
+                }
                 (None, false) => bail!("the gateway at {base} wants credentials; run {login}"),
+                (given, true) => bail!(
+                    "the gateway at {base} {}: name its data directory, which has the file basic-auth-password, \
+                     with --data-dir, or run {login}",
+                    if given.is_some() { "does not accept the credentials" } else { "wants credentials" }
+                ),
             }
         }
         let text = beginning(&mut response, MAX_SHOWN_BYTES).await;

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    build::{self, BuildLimit, Source},
+    build::{self, BuildLimit, Built, Source},
     client::{ClientArguments, Gateway},
     deploy::time,
     deploy_stack::{Deployed, Deploying},
@@ -102,8 +102,17 @@ struct Session {
 /// A function as this session deployed it. Others may build in the same folder, so what lies there says nothing of that.
 struct Serving {
     function: Function,
-    /// What it was built from; None is a function that is deployed by its image.
+    /// What it was built from, and what came of it; None is a function that is deployed by its image.
     source: Option<Digest>,
+    built: Option<Built>,
+}
+
+impl Serving {
+    /// Its module, if a build of this function would make it again and nobody else has built there since.
+    fn still_built(&self, function: &Function) -> Option<Built> {
+        let built = self.built.clone()?;
+        (self.function.is_built_like(function) && built.read().is_ok()).then_some(built)
+    }
 }
 
 impl Session {
@@ -134,16 +143,16 @@ impl Session {
         }
     }
 
-    /// Builds and deploys a function if anything about it changed, and says how that went.
+    /// Deploys a function if anything about it changed, once what that takes is built, and says how that went.
     async fn refresh(&mut self, name: &str, settings_changed: bool) {
         let Some(function) = self.stack.functions.get(name).cloned() else { return };
         let began = Instant::now();
         let at_any_rate = settings_changed || self.failed.contains(name) || !self.serving.contains_key(name);
         match self.try_refresh(name, &function, at_any_rate).await {
             Ok(None) => {}
-            Ok(Some((deployed, source))) => {
+            Ok(Some((deployed, serving))) => {
                 self.failed.remove(name);
-                self.serving.insert(name.to_owned(), Serving { function, source });
+                self.serving.insert(name.to_owned(), serving);
                 let took = began.elapsed().as_secs_f64();
                 self.lines.say(name, &format!("{name} is ready after {took:.1} s: {}", deployed.url));
                 self.follow_log(deployed.name);
@@ -159,23 +168,27 @@ impl Session {
         }
     }
 
-    /// The function and what it was built from, if it was deployed.
+    /// What serves now, if it was deployed.
     async fn try_refresh(
         &self,
         name: &str,
         function: &Function,
         at_any_rate: bool,
-    ) -> Result<Option<(Deployed, Option<Digest>)>> {
+    ) -> Result<Option<(Deployed, Serving)>> {
         let Self { arguments, project, lines, .. } = self;
         // Until it is uploaded, nobody else builds there.
         let prepared = self.prepare(name, function).await?;
         let source = prepared.as_ref().ok().map(Source::digest).transpose()?;
-        if !at_any_rate && self.serving.get(name).is_some_and(|serving| serving.source == source) {
+        let same = self.serving.get(name).filter(|serving| serving.source == source);
+        if !at_any_rate && same.is_some() {
             return Ok(None);
         }
-        let built = match &prepared {
-            Ok(prepared) => Some(build::compile(prepared, name, function, &arguments.build, lines).await?),
-            Err(why) => {
+        let built = match (&prepared, same.and_then(|serving| serving.still_built(function))) {
+            (_, Some(built)) => Some(built),
+            (Ok(prepared), None) => {
+                Some(build::compile(prepared, name, function, &arguments.build, lines).await?)
+            }
+            (Err(why), None) => {
                 lines.say(name, &format!("{name} is not built here, but deployed by its image: {why}"));
                 None
             }
@@ -183,7 +196,7 @@ impl Session {
         let deploying = Deploying { project, gateway: &self.gateway, additions: &self.additions };
         let tell = |_| {};
         let deployed = deploying.deploy(name, function, built.as_ref(), arguments.timeout, &tell).await?;
-        Ok(Some((deployed, source)))
+        Ok(Some((deployed, Serving { function: function.clone(), source, built })))
     }
 
     /// Brings a function's folder up to date, once nobody else builds there; or says why it is deployed by its image.

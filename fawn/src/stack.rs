@@ -276,6 +276,18 @@ impl Function {
         self.language().filter(|_| self.skip_build != Some(true))
     }
 
+    /// Whether the same code would be built into the same module.
+    pub(crate) fn is_built_like(&self, other: &Self) -> bool {
+        let settings = |function: &Self| {
+            (
+                function.template().map(str::to_owned),
+                strings(&function.build_args),
+                function.build_options.clone(),
+            )
+        };
+        settings(self) == settings(other)
+    }
+
     /// The template that says what it is started with, whoever builds it (faas-cli); none if it says so itself.
     pub(crate) fn process_template(&self) -> Option<&str> {
         self.language().filter(|_| self.process().is_none())

@@ -261,6 +261,15 @@ async fn saving_a_file_swaps_the_function_under_load_and_loses_no_call() {
         (edge.status("still").await.json()["labels"]["a"] == "b").then_some(())
     })
     .await;
+    assert_eq!(lines(&project.path("build/still/cache/builds")), 1, "a label is not built in");
+    let stack = fs::read_to_string(project.path("stack.yaml")).unwrap();
+    project
+        .write("stack.yaml", stack.replace("labels: {a: b}", "labels: {a: c}\n    build_args: {MODE: fast}"));
+    eventually("the other label is there", async || {
+        (edge.status("still").await.json()["labels"]["a"] == "c").then_some(())
+    })
+    .await;
+    assert_eq!(lines(&project.path("build/still/cache/builds")), 2, "an argument of the build is");
     project.write("stack.yaml", "nonsense");
     dev.until(says("the functions stay as they are")).await;
     dev.signal("INT");
