@@ -10,6 +10,9 @@ fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 quietly() {
   "$@" >build/log 2>&1 && return
   sed '/^ *at .*\(node_modules\|file:\)/d; /^file:/,/^$/d; /^Exception while evaluating/,$d' build/log >&2
+  # What the engine cannot parse it tells of the bundle.
+  refused=$(sed -n 's/^build\/bundle.js:\([0-9]*\):[0-9]* \(SyntaxError: .*\)/\1 \2/p' build/log | head -n 1)
+  [ -z "$refused" ] || echo "$(node lines.mjs build/bundle.js "${refused%% *}"): ${refused#* }" >&2
   exit 1
 }
 # install FOLDER [OPTION…]: from npm what its package.json and lock name, unless the last build installed just that.
