@@ -78,6 +78,8 @@ pub(crate) const JAVASCRIPT: Template = Template {
         ),
         // It runs when the module is built.
         mistake("'use strict'", "nothing.at.all()", &["(function/handler.js:1)", "nothing is not defined"]),
+        // Node.js can parse it, and the engine cannot.
+        mistake("'use strict'", r"/\p{L}/u", &["function/handler.js:1: SyntaxError: invalid property name"]),
         mistake("module.exports =", "module.exported =", &["function/handler exports no function"]),
     ],
 };
